@@ -205,9 +205,7 @@ class ClosureBuilder:
         self._put(entry)
         return entry.path
 
-    def add_content(
-        self, path: str, content: bytes, because: Because, *, mode: int = 0o644
-    ) -> str:
+    def add_content(self, path: str, content: bytes, because: Because, *, mode: int = 0o644) -> str:
         """Add a file with made ``content``."""
         place = self._place(path)
         self._put(Entry(place, Kind.FILE, stat.S_IFREG | mode, (because,), content=content))
@@ -225,9 +223,7 @@ class ClosureBuilder:
         self._put(_directory(place, mode, because))
         return place
 
-    def add_device(
-        self, path: str, device: tuple[int, int], because: Because, *, mode: int
-    ) -> str:
+    def add_device(self, path: str, device: tuple[int, int], because: Because, *, mode: int) -> str:
         """Add a device node; ``mode`` holds its type (S_IFCHR or S_IFBLK) and permissions."""
         place = self._place(path)
         self._put(Entry(place, Kind.DEVICE, mode, (because,), device=device))
