@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-import enum
+from initramfs.codec import Codec
 
-
-class Codec(enum.StrEnum):
-    """A compression that the kernel can undo (CONFIG_RD_*)."""
-
-    NONE = "none"
-    GZIP = "gzip"
-    XZ = "xz"
-    ZSTD = "zstd"
-    LZO = "lzo"
+__all__ = ["Codec"]

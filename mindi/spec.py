@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from pathlib import Path
 
-from initramfs.compress import Codec
+from initramfs.codec import Codec
 
 
 class Output(enum.StrEnum):
@@ -32,23 +32,31 @@ class KernelChoice(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """Everything a build needs; see mindi/config.py for what each field is called outside."""
+    """Everything a build needs; ``mindi/config.py`` says what each field is called outside.
+
+    ``root`` None stands for the running system; ``codec`` and ``level`` None for what suits the
+    kernel best. ``cache`` is always there (fetched packages live in it); ``use_cache`` says
+    whether results of earlier builds may be used and kept.
+    """
 
     output: Output
     file: Path
-    root: Path
+    root: Path | None
     kernel: KernelChoice | Path
     selection: Selection
-    codec: Codec
-    level: int
+    codec: Codec | None
+    level: int | None
+    add: tuple[str, ...]
     add_modules: tuple[str, ...]
     omit_modules: tuple[str, ...]
-    add_files: tuple[str, ...]
     kernel_arguments: tuple[str, ...]
-    volume_label: str
+    label: str
     ssh_key: Path | None
     keymap: str | None
-    locale: str | None
-    cache: Path | None
+    locale: str
+    cache: Path
+    use_cache: bool
+    refresh: bool
     jobs: int
     timestamp_s: int
+    host_name: str
