@@ -216,7 +216,7 @@ def read_file(path: Path, *, required: bool) -> Mapping[str, object]:
     return read_values(table, where=f"{path}: [build]")
 
 
-def read_values(table: Mapping[str, object], *, where: str) -> Mapping[str, object]:
+def read_values(table: Mapping[str, object], *, where: str, mark: str = "") -> Mapping[str, object]:
     """Parse raw values by key; raise UsageError that names the key and its nearest relatives."""
     rows = {setting.key: setting for setting in SETTINGS}
     values: dict[str, object] = {}
@@ -227,7 +227,7 @@ def read_values(table: Mapping[str, object], *, where: str) -> Mapping[str, obje
                 f"{where}: unknown key {key!r}{did_you_mean(key, rows)}",
                 hint="`mindi build --help` lists the settings; a key is an option without dashes",
             )
-        values[setting.field] = setting.read(value, where=f"{where} {key}")
+        values[setting.field] = setting.read(value, where=f"{where} {mark}{key}")
     return values
 
 

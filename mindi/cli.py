@@ -1,0 +1,189 @@
+"""The command ``mindi``: parses, dispatches, and turns errors into words and exit codes.
+
+Only light modules are imported here, so that ``mindi --help`` answers at once; what a command
+needs is imported by its function in ``mindi/commands.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from initramfs.errors import ImageError, UsageError
+from mindi.config import SETTINGS, SYSTEM_FILE, Setting, did_you_mean
+
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+_DESCRIPTION = """\
+Disaster recovery for Linux: build a bootable rescue image, look into it, boot it.
+
+  mindi build                       a rescue ISO of this machine
+  mindi build --kernel failsafe     a rescue ISO that boots any machine
+  mindi boot mindi-HOST.iso         try it in QEMU
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that raises, and that knows what a mistyped option was meant to be."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"`{self.prog} --help` shows what there is")
+
+
+def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser of all commands, and each command's own by its name."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    common.add_argument("-q", "--quiet", action="store_true", help="say nothing but what matters")
+    common.add_argument("--json", action="store_true", help="print the result as JSON")
+    top = _Parser(
+        prog="mindi",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = top.add_subparsers(metavar="COMMAND", dest="command", parser_class=_Parser)
+
+    each: dict[str, argparse.ArgumentParser] = {}
+
+    def command(name: str, words: str) -> argparse.ArgumentParser:
+        each[name] = commands.add_parser(
+            name, help=words, description=words, parents=[common], allow_abbrev=False
+        )
+        return each[name]
+
+    _add_build(command("build", "build a rescue image"))
+    inspect = command("inspect", "show what an image holds")
+    inspect.add_argument("image", metavar="IMAGE", help="an ISO or initrd made by mindi")
+    inspect.add_argument("--verify", action="store_true", help="read all of it and check it")
+    why = command("why", "say why something is in an image")
+    why.add_argument("image", metavar="IMAGE", help="an ISO or initrd made by mindi")
+    why.add_argument("path", metavar="PATH", help="a path in it, or just a name")
+    diff = command("diff", "show what differs between two images")
+    diff.add_argument("image", metavar="A", help="an ISO or initrd made by mindi")
+    diff.add_argument("other", metavar="B", help="another one")
+    _add_boot(command("boot", "run an image in QEMU"))
+    command("doctor", "say what is missing on this machine, and which package has it")
+    return top, each
+
+
+def _add_build(build: argparse.ArgumentParser) -> None:
+    build.add_argument(
+        "--config", metavar="FILE", help=f"settings to start from (default: {SYSTEM_FILE})"
+    )
+    for setting in SETTINGS:
+        if setting.words:
+            _add_flags(build, setting)
+            continue
+        names = [setting.short] if setting.short else []
+        build.add_argument(
+            *names,
+            f"--{setting.key}",
+            dest=setting.field,
+            metavar=setting.metavar,
+            action="append" if setting.many else "store",
+            help=setting.help + (" (may be repeated)" if setting.many else ""),
+        )
+
+
+def _add_flags(build: argparse.ArgumentParser, setting: Setting) -> None:
+    group = build.add_mutually_exclusive_group()
+    for flag, word in (setting.words or {}).items():
+        group.add_argument(
+            flag, dest=setting.field, action="store_const", const=word, help=setting.help
+        )
+
+
+def _add_boot(boot: argparse.ArgumentParser) -> None:
+    boot.add_argument("image", metavar="IMAGE", help="an ISO or initrd made by mindi")
+    boot.add_argument(
+        "--firmware", choices=("bios", "uefi", "secure-boot"), default="bios", help="default: bios"
+    )
+    boot.add_argument(
+        "--medium", choices=("cdrom", "usb", "disk"), default="cdrom", help="default: cdrom"
+    )
+    boot.add_argument("--kernel", metavar="PATH", help="the kernel to boot an initrd with")
+    boot.add_argument("--memory", metavar="MIB", type=int, default=1024, help="default: 1024")
+    boot.add_argument("--words", metavar="WORDS", default="", help="boot words to add, in quotes")
+    boot.add_argument("--logs", metavar="DIR", help="keep the logs and screenshots there")
+    boot.add_argument(
+        "--check",
+        action="store_true",
+        help="have it check itself: start every tool, load every module; then power off",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
+    try:
+        return _dispatch(words)
+    except ImageError as error:
+        if "--debug" in words:
+            raise
+        _complain(error.message, error.hint)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        _complain("interrupted; nothing was left behind", None)
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        _complain(
+            f"a bug in mindi: {type(error).__name__}: {error}",
+            "run it again with --debug and report what it shows",
+        )
+        return EXIT_BUG
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt
+
+
+def _dispatch(words: list[str]) -> int:
+    top, each = parsers()
+    arguments, rest = top.parse_known_args(words)
+    if arguments.version:
+        from mindi.version import version
+
+        sys.stdout.write(f"mindi {version()}\n")
+        return 0
+    if arguments.command is None:
+        top.print_help()
+        return 0
+    if rest:
+        raise UsageError(
+            f"mindi {arguments.command}: unknown argument {rest[0]}"
+            f"{did_you_mean(rest[0], _options(each[arguments.command]))}",
+            hint=f"`mindi {arguments.command} --help` shows what there is",
+        )
+    from mindi import commands
+
+    return commands.run(arguments)
+
+
+def _options(command: argparse.ArgumentParser) -> list[str]:
+    return re.findall(r"--[a-z][a-z-]+", command.format_help())
+
+
+def _complain(message: str, hint: str | None) -> None:
+    sys.stderr.write(f"mindi: error: {message}\n")
+    if hint:
+        sys.stderr.write(f"mindi: hint: {hint}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

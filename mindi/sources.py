@@ -1,0 +1,68 @@
+"""Where the parts of an image come from: a root tree for the tools, one for the kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from initramfs.rootfs import Root
+from mindi.kernel import Kernel, find_image, has_modules, kernel_at, kernel_of_root
+from mindi.progress import Narrator
+from mindi.spec import ImageSpec, KernelChoice
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The ``root`` whose tools go in, the ``kernel`` (which names its own root).
+
+    ``is_own`` tells that the root is the running system, so that its Python and its devices may
+    be asked; ``is_failsafe`` that everything comes from fetched packages.
+    """
+
+    root: Root
+    kernel: Kernel
+    is_own: bool
+    is_failsafe: bool
+
+
+def find_sources(spec: ImageSpec, teller: Narrator, *, running: str) -> Sources:
+    """Return the sources of a build; ``running`` is the release of the running kernel.
+
+    Raises InputError or MissingDependency where a tree or a kernel is not what it must be.
+    """
+    if spec.kernel is KernelChoice.FAILSAFE:
+        return _failsafe(spec, teller)
+    root = Root(spec.root or Path("/"))
+    is_own = spec.root is None
+    if isinstance(spec.kernel, Path):
+        return Sources(root, kernel_at(spec.kernel, root), is_own, False)
+    if not is_own:
+        return Sources(root, kernel_of_root(root), False, False)
+    image = find_image(root, running)
+    if image is not None and has_modules(root, running):
+        return Sources(root, kernel_at(image, root), True, False)
+    lacking = "no modules on disk" if image is not None else "neither image nor modules on disk"
+    teller.say(
+        f"the running kernel {running} has {lacking}: "
+        "the image gets the distribution's fail-safe kernel instead"
+    )
+    return Sources(root, _failsafe_kernel(spec, teller), True, False)
+
+
+def _failsafe(spec: ImageSpec, teller: Narrator) -> Sources:
+    from mindi.failsafe import full_root
+
+    with teller.step("fail-safe kernel and tools") as step:
+        tree = full_root(spec.cache, refresh=spec.refresh, progress=step.note)
+        step.note(f"Linux {tree.version}, {len(tree.packages)} packages")
+    root = Root(tree.path)
+    return Sources(root, kernel_at(tree.kernel, root), False, True)
+
+
+def _failsafe_kernel(spec: ImageSpec, teller: Narrator) -> Kernel:
+    from mindi.failsafe import kernel_root
+
+    with teller.step("fail-safe kernel") as step:
+        tree = kernel_root(spec.cache, refresh=spec.refresh, progress=step.note)
+        step.note(f"Linux {tree.version}")
+    return kernel_at(tree.kernel, Root(tree.path))
