@@ -229,6 +229,21 @@ class ClosureBuilder:
         self._put(Entry(place, Kind.DEVICE, mode, (because,), device=device))
         return place
 
+    def add_from(self, root: Root, path: str, because: Because) -> str:
+        """Add a data file of another root tree at its own path, with the links to it.
+
+        Links between directories are this image's own affair and are not taken over.
+        """
+        found = root.locate(path)
+        if found is None:
+            raise MissingDependency(f"{because} needs {path}, not found in {root.path}")
+        by = because
+        for link, target in found.links:
+            if root.is_dir(link):
+                continue
+            by = Because("link to it:", self.add_link(link, target, by))
+        return self.add_file(root.host(found.path), found.path, by)
+
     def add_needs_of(self, path: str, because: Because) -> None:
         """Add what the root's file ``path`` needs (libraries, interpreter), not the file."""
         found = self.root.locate(path)
