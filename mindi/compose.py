@@ -1,0 +1,96 @@
+"""Composes the tree of a rescue image: environment, modules, firmware, and the record of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from initramfs.closure import Because, ClosureBuilder, FileClosure
+from initramfs.decompress import decompressed
+from initramfs.firmware import FirmwareReport, find_firmware
+from initramfs.hostmodules import HostModules
+from initramfs.kmod import Chosen, ModuleTree, Wanted, resolve_modules
+from initramfs.kmodindex import index_files
+from initramfs.libraries import Libraries
+from initramfs.modselect import select_generic, select_host
+from initramfs.rootfs import Root
+from mindi.rescue import RescueReport, add_rescue_environment
+from mindi.sources import Sources
+from mindi.spec import ImageSpec, Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """A finished tree, and what is worth telling of how it came about."""
+
+    closure: FileClosure
+    rescue: RescueReport
+    modules: tuple[Chosen, ...]
+    firmware: FirmwareReport
+
+
+def compose(spec: ImageSpec, sources: Sources, host: HostModules) -> Composition:
+    """Return the tree of the image; raise MissingDependency with the chain of all that lacks."""
+    builder = ClosureBuilder(sources.root, Libraries(sources.root))
+    chosen = choose_modules(spec, sources, host)
+    rescue = add_rescue_environment(
+        builder,
+        is_own=sources.is_own,
+        kernel_version=sources.kernel.version,
+        modules=tuple(choice.module.name for choice in chosen),
+        ssh_key=spec.ssh_key,
+        keymap=spec.keymap,
+        locale=spec.locale,
+        host_name=spec.host_name,
+        cache=spec.cache if spec.use_cache else None,
+    )
+    for path in spec.add:
+        _add_asked_for(builder, path)
+    add_modules(builder, sources, chosen)
+    firmware = find_firmware(sources.kernel.root, chosen)
+    for blob in firmware.found:
+        builder.add_from(
+            sources.kernel.root, blob.path, Because("firmware of the module", blob.module)
+        )
+    return Composition(builder.build(), rescue, chosen, firmware)
+
+
+def choose_modules(spec: ImageSpec, sources: Sources, host: HostModules) -> tuple[Chosen, ...]:
+    """Return the modules of the image, in an order in which they can be loaded."""
+    tree = ModuleTree(sources.kernel.root, sources.kernel.version)
+    if spec.selection is Selection.GENERIC:
+        wanted: Sequence[Wanted] = select_generic(tree)
+    else:
+        wanted = select_host(tree, modaliases=host.modaliases, loaded=host.loaded)
+    asked = [Wanted(name, Because("asked for with --add-module")) for name in spec.add_modules]
+    return resolve_modules(tree, [*wanted, *asked], omit=spec.omit_modules)
+
+
+def add_modules(builder: ClosureBuilder, sources: Sources, chosen: Sequence[Chosen]) -> None:
+    """Add modules, uncompressed (the whole archive is compressed), and their indexes."""
+    folder = f"/lib/modules/{sources.kernel.version}"
+    tree = ModuleTree(sources.kernel.root, sources.kernel.version)
+    for choice in chosen:
+        path = f"{folder}/{choice.module.relative}"
+        source = sources.kernel.root.host(choice.module.path)
+        if source.suffix == ".ko":
+            builder.add_file(source, path, choice.because, mode=0o644)
+        else:
+            builder.add_content(path, decompressed(source), choice.because)
+    because = Because("index of the modules, for modprobe and udev")
+    for name, content in index_files(tree, chosen).items():
+        builder.add_content(f"{folder}/{name}", content, because)
+
+
+def _add_asked_for(builder: ClosureBuilder, path: str) -> None:
+    because = Because("asked for with --add")
+    if builder.root.is_dir(path):
+        builder.add_tree(path, because)
+    else:
+        builder.add(path, because)
+
+
+def host_root() -> Root:
+    """Return the root tree of the running system."""
+    return Root(Path("/"))

@@ -1,0 +1,62 @@
+"""Outputs are there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from initramfs.errors import OutputError
+from mindi.output import check_writable, written_whole
+
+
+def test_a_whole_file_takes_its_name(tmp_path: Path) -> None:
+    target = tmp_path / "a.iso"
+    with written_whole(target) as part:
+        part.write_bytes(b"whole")
+        assert not target.exists()
+    assert target.read_bytes() == b"whole"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [ValueError("bug"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")],
+    ids=["bug", "interrupt", "full"],
+)
+def test_a_failure_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, failure: BaseException
+) -> None:
+    target = tmp_path / "a.iso"
+    target.write_bytes(b"old")
+    with pytest.raises((ValueError, KeyboardInterrupt, OutputError)), written_whole(target) as part:
+        part.write_bytes(b"half")
+        raise failure
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    target = tmp_path / "a.iso"
+    with (
+        pytest.raises(OutputError, match="No space left on device") as caught,
+        written_whole(target),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "free some room" in (caught.value.hint or "")
+
+
+def test_an_error_of_another_file_is_not_taken_for_the_output(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), written_whole(tmp_path / "a.iso"):
+        (tmp_path / "other").read_bytes()
+
+
+def test_a_missing_folder_is_found_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is no directory"):
+        check_writable(tmp_path / "none" / "a.iso")
+
+
+def test_a_directory_is_no_output_file(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="it is a directory"):
+        check_writable(tmp_path)
