@@ -1,0 +1,303 @@
+"""Packages of a Debian family system, fetched and unpacked without installing anything.
+
+The package manager runs on a state of its own (apt.conf(5), ``Dir::State``): the host's
+sources, keys and proxies, but an empty list of installed packages, so that an answer depends
+in nothing on what the host has. Nothing of the host changes, no maintainer script runs, and
+no right is needed but to write to the state's folder. What is fetched was verified by apt
+against the signatures of the archive.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
+
+from initramfs.errors import InputError, MissingDependency, OutputError, ToolError
+
+Progress = Callable[[str], None]
+
+# The folders that a merged /usr turns into links (Debian: usrmerge, base-files).
+MERGED = ("bin", "lib", "lib64", "sbin")
+
+# Nothing in a rescue image reads these, and they are a third of all files.
+NOT_UNPACKED = (
+    "./usr/share/doc/*",
+    "./usr/share/doc-base/*",
+    "./usr/share/info/*",
+    "./usr/share/lintian/*",
+    "./usr/share/locale/*",
+    "./usr/share/man/*",
+    "./usr/share/perl/*",
+    "./usr/share/perl5/*",
+)
+
+_PLANNED = re.compile(r"^Inst (\S+) \((\S+) .*\[(\S+)\]\)", re.MULTILINE)
+_COMMON = ("-q", "-y", "--no-install-recommends")
+
+# An ordinary user's PATH lacks the folders of some tools that need no right (depmod).
+_MORE_PATH = ":/usr/local/sbin:/usr/sbin:/sbin"
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package of one version; ``architecture`` is its own, ``all`` where it suits any."""
+
+    name: str
+    version: str
+    architecture: str
+
+    @property
+    def file_name(self) -> str:
+        """Name of its archive in apt's cache, which quotes ``_`` and ``:``."""
+        version = self.version.replace("_", "%5f").replace(":", "%3a")
+        return f"{self.name}_{version}_{self.architecture}.deb"
+
+
+class PackageManager:
+    """apt on a state of its own; one instance for one folder and architecture."""
+
+    def __init__(self, folder: Path, *, architecture: str, sources: Path | None = None) -> None:
+        """Use ``folder`` for state and archives, ``sources`` in place of the host's ``/etc/apt``.
+
+        Raises MissingDependency where there is no apt, OutputError if the folder cannot be
+        written.
+        """
+        self._architecture = architecture
+        self._lists = folder / "lists"
+        self.archives = folder / "archives"
+        self._configuration = folder / "apt.conf"
+        if _find("apt-get") is None or _find("dpkg-deb") is None:
+            raise MissingDependency(
+                "fail-safe packages are fetched with apt, and this machine has none",
+                hint="build from an unpacked tree of a Debian family system with --root DIR",
+            )
+        try:
+            for made in (self._lists / "partial", self.archives / "partial", folder / "none.d"):
+                made.mkdir(parents=True, exist_ok=True)
+            (folder / "status").write_bytes(b"")
+            self._configuration.write_text(self._configure(folder, sources), encoding="utf-8")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to the cache folder {folder}: {error.strerror}",
+                hint="name another one in MINDI_CACHE",
+            ) from error
+
+    @property
+    def has_lists(self) -> bool:
+        """Tell whether the lists of the archive were fetched before."""
+        return any(self._lists.glob("*Packages*"))
+
+    def refresh(self) -> None:
+        """Fetch the lists of the archive; raise ToolError if none of them could be had.
+
+        A source of the host that cannot be reached is not fatal as long as another answers: what
+        it would have given is then missing by name.
+        """
+        try:
+            self._run("apt-get", "-q", "update")
+        except ToolError:
+            if not self.has_lists:
+                raise
+
+    def available(self, names: Iterable[str]) -> frozenset[str]:
+        """Return those of ``names`` that the archive has a package for."""
+        said = self._run("apt-cache", "policy", *names)
+        found = re.findall(r"^(\S+):\n.*\n +Candidate: (\S+)", said, re.MULTILINE)
+        return frozenset(name for name, candidate in found if candidate != "(none)")
+
+    def closure(self, names: Iterable[str]) -> tuple[Package, ...]:
+        """Return ``names`` with all that they depend on, sorted; raise ToolError if they clash."""
+        said = self._run("apt-get", "--simulate", *_COMMON, "install", *names)
+        return tuple(
+            sorted(
+                (Package(*found) for found in _PLANNED.findall(said)),
+                key=lambda package: package.name,
+            )
+        )
+
+    def fetch(
+        self, packages: Sequence[Package], *, progress: Progress = lambda _: None
+    ) -> tuple[Path, ...]:
+        """Return the archives of ``packages``, fetching those that are not here yet."""
+        lacking = [p for p in packages if not (self.archives / p.file_name).is_file()]
+        if lacking:
+            self._download(lacking, progress)
+        return tuple(self.archives / package.file_name for package in packages)
+
+    def _download(self, packages: Sequence[Package], progress: Progress) -> None:
+        with TemporaryDirectory(dir=self.archives, prefix="partial-") as beside:
+            names = [f"{package.name}={package.version}" for package in packages]
+            argv = [_found("apt-get"), "-q", "download", *names]
+            with subprocess.Popen(
+                argv,
+                cwd=beside,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            ) as process:
+                said: list[str] = []
+                fetched = 0
+                for line in process.stdout or ():
+                    said.append(line)
+                    if line.startswith("Get:"):
+                        fetched += 1
+                        progress(f"fetching package {fetched} of {len(packages)}")
+            if process.returncode:
+                raise _failure(argv, process.returncode, "".join(said))
+            for package in packages:
+                got = Path(beside) / package.file_name
+                got.replace(self.archives / package.file_name)
+
+    def _run(self, name: str, *arguments: str) -> str:
+        return run(name, *arguments, environment=self._environment())
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "LC_ALL": "C", "APT_CONFIG": os.fspath(self._configuration)}
+
+    def _configure(self, folder: Path, sources: Path | None) -> str:
+        """Return an apt.conf: of the host's own only how to reach archives, so no hook of it."""
+        lines = [
+            f'Dir "{folder}/";',
+            f'Dir::State "{folder}";',
+            f'Dir::State::lists "{self._lists}";',
+            f'Dir::State::status "{folder}/status";',
+            f'Dir::Cache "{folder}";',
+            f'Dir::Cache::archives "{self.archives}";',
+            'Dir::Cache::srcpkgcache "";',
+            f'Dir::Etc "{sources or "/etc/apt"}";',
+            f'Dir::Etc::parts "{folder}/none.d";',
+            f'APT::Architecture "{self._architecture}";',
+            f'APT::Architectures {{ "{self._architecture}"; }};',
+            'APT::Get::List-Cleanup "false";',
+            # apt's own user cannot write below a home folder.
+            'APT::Sandbox::User "root";',
+            'Acquire::Languages "none";',
+        ]
+        kept = ["Acquire::"]
+        if sources is None:
+            kept += ["Dir::Etc::trusted", "Dir::Etc::source", "Dir::Etc::netrc"]
+        dropped = ("Acquire::IndexTargets", "Acquire::Languages", "Acquire::GzipIndexes")
+        for line in run("apt-config", "dump").splitlines():
+            if line.startswith(tuple(kept)) and not line.startswith(dropped):
+                lines.append(line)
+        return "\n".join(lines) + "\n"
+
+
+def host_architecture() -> str:
+    """Return Debian's name of the architecture of this machine; raise MissingDependency."""
+    if _find("dpkg") is None:
+        raise MissingDependency(
+            "this machine has no dpkg, so it is not known what packages would suit it",
+            hint="build from an unpacked tree of a Debian family system with --root DIR",
+        )
+    return run("dpkg", "--print-architecture").strip()
+
+
+def make_merged(tree: Path) -> None:
+    """Make the links of a merged /usr in an empty tree, so that archives unpack through them."""
+    for name in MERGED:
+        (tree / "usr" / name).mkdir(parents=True)
+        (tree / name).symlink_to(f"usr/{name}")
+
+
+def unpack(archives: Sequence[Path], tree: Path, *, progress: Progress = lambda _: None) -> None:
+    """Unpack packages into ``tree``; raise InputError for one that is damaged, and remove it."""
+    jobs = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(jobs) as pool:
+        for number, _ in enumerate(pool.map(lambda one: _unpack_one(one, tree), archives), 1):
+            progress(f"unpacked package {number} of {len(archives)}")
+
+
+def _unpack_one(archive: Path, tree: Path) -> None:
+    reader_argv = [_found("dpkg-deb"), "--fsys-tarfile", os.fspath(archive)]
+    writer_argv = [
+        _found("tar"),
+        "--extract",
+        "--file=-",
+        f"--directory={tree}",
+        "--keep-directory-symlink",
+        "--no-same-owner",
+        "--same-permissions",
+        *(f"--exclude={pattern}" for pattern in NOT_UNPACKED),
+    ]
+    with ExitStack() as stack:
+        reader = stack.enter_context(_start(reader_argv, stdout=subprocess.PIPE))
+        writer = stack.enter_context(_start(writer_argv, stdin=reader.stdout))
+        if reader.stdout is not None:
+            reader.stdout.close()  # so that dpkg-deb ends when tar does
+        said = writer.communicate()[1].decode("utf-8", "replace")
+        cause = reader.communicate()[1].decode("utf-8", "replace")
+    if reader.returncode > 0:
+        archive.unlink(missing_ok=True)
+        raise InputError(
+            f"the fetched package {archive.name} is damaged: {_last_words(cause)}",
+            hint="it was removed; run the same command again to fetch it anew",
+        )
+    if writer.returncode:
+        raise OutputError(
+            f"cannot unpack {archive.name} into {tree}: {_last_words(said)}",
+            hint="see that there is room in the cache folder, or name another in MINDI_CACHE",
+        )
+
+
+def _start(
+    argv: list[str],
+    *,
+    stdin: IO[bytes] | int | None = subprocess.DEVNULL,
+    stdout: int | None = None,
+) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "LC_ALL": "C"}
+    return subprocess.Popen(
+        argv, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment
+    )
+
+
+def run(name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run a program of the host and return what it said; raise ToolError if it fails."""
+    argv = [_found(name), *arguments]
+    done = subprocess.run(
+        argv,
+        env=dict(environment) if environment is not None else {**os.environ, "LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        raise _failure(argv, done.returncode, done.stderr or done.stdout)
+    return done.stdout
+
+
+def _failure(argv: Sequence[str], code: int, said: str) -> ToolError:
+    shown = " ".join(argv[:6]) + (" ..." if len(argv) > 6 else "")
+    return ToolError(f"{shown} failed with exit status {code}:\n{_last_words(said)}")
+
+
+def _last_words(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("E:")]
+    return "\n".join((errors or lines)[-5:])
+
+
+def _find(name: str) -> str | None:
+    return shutil.which(name, path=os.environ.get("PATH", "/usr/bin:/bin") + _MORE_PATH)
+
+
+def _found(name: str) -> str:
+    found = _find(name)
+    if found is None:
+        raise MissingDependency(f"the program {name} is not here", hint=f"install {name}")
+    return found

@@ -1,0 +1,313 @@
+"""The fail-safe roots: a distribution's own kernel and rescue tools, fetched, never installed.
+
+A root lives in the cache folder as ``roots/<name>/tree`` with ``roots/<name>/root.json``, its
+stamp, beside it. The stamp is written last and names the time of every directory, so that a root
+which was interrupted, or lost or gained a file since, is known for that and built again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from initramfs.errors import ImageError, InputError, MissingDependency, OutputError
+from mindi.debian import (
+    Package,
+    PackageManager,
+    Progress,
+    host_architecture,
+    make_merged,
+    run,
+    unpack,
+)
+from mindi.rescuepackages import Flavour, kernel_package, required_packages, rescue_packages
+from mindi.settle import settle
+
+# Part of every stamp: raised when a tree that an older version made would no longer do.
+_GENERATION = 1
+
+_KERNEL = re.compile(r"^linux-(image|modules|modules-extra)-(unsigned-)?\d")
+
+
+@dataclass(frozen=True, slots=True)
+class FailsafeRoot:
+    """An unpacked root tree at ``path``; ``kernel`` is its vmlinuz, ``version`` the release.
+
+    ``packages`` are (name, version), sorted; ``absent`` the packages that were wished for and
+    that the distribution's archive does not have (firmware, where only ``main`` is used).
+    """
+
+    path: Path
+    kernel: Path
+    version: str
+    packages: tuple[tuple[str, str], ...]
+    absent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a root is made of: packages that must be there, and those that may.
+
+    ``closed`` says whether all that they depend on comes along, or only the kernel itself.
+    """
+
+    name: str
+    architecture: str
+    required: tuple[str, ...]
+    wished: tuple[str, ...] = ()
+    closed: bool = True
+
+    @property
+    def digest(self) -> str:
+        """Tells a root of this recipe from one of another."""
+        return hashlib.sha256(f"{_GENERATION} {self!r}".encode()).hexdigest()[:16]
+
+
+def _ignore(words: str) -> None:
+    del words
+
+
+def kernel_root(
+    cache: Path,
+    *,
+    flavour: Flavour = Flavour.GENERIC,
+    architecture: str | None = None,
+    refresh: bool = False,
+    progress: Progress = _ignore,
+) -> FailsafeRoot:
+    """Return a root that holds a kernel and its modules and nothing else.
+
+    It is fetched at the first call, or with ``refresh``; ``architecture`` (dpkg's name of it) is
+    the host's if not given. Raises MissingDependency where there is no apt or no such package,
+    ToolError where the archive cannot be reached and nothing is cached.
+    """
+    machine = architecture or host_architecture()
+    recipe = Recipe(
+        f"kernel-{flavour}-{machine}", machine, (kernel_package(flavour, machine),), closed=False
+    )
+    return package_root(cache, recipe, refresh=refresh, progress=progress)
+
+
+def full_root(
+    cache: Path,
+    *,
+    flavour: Flavour = Flavour.GENERIC,
+    architecture: str | None = None,
+    refresh: bool = False,
+    progress: Progress = _ignore,
+) -> FailsafeRoot:
+    """Return a root with a kernel and the whole set of rescue tools; see ``kernel_root``."""
+    machine = architecture or host_architecture()
+    recipe = Recipe(
+        f"full-{flavour}-{machine}",
+        machine,
+        (kernel_package(flavour, machine), *required_packages()),
+        rescue_packages(),
+    )
+    return package_root(cache, recipe, refresh=refresh, progress=progress)
+
+
+def package_root(
+    cache: Path,
+    recipe: Recipe,
+    *,
+    refresh: bool = False,
+    sources: Path | None = None,
+    progress: Progress = _ignore,
+) -> FailsafeRoot:
+    """Return the root of a ``recipe`` that names a kernel package; made if it is not there.
+
+    ``sources`` stands in for the host's ``/etc/apt``. Builders of the same cache wait for each
+    other.
+    """
+    home = cache / "roots" / recipe.name
+    if not refresh:
+        found = _read(home, recipe)
+        if found is not None:
+            return found
+    with _locked(cache, progress):
+        if not refresh:
+            found = _read(home, recipe)  # made by another one while this one waited
+            if found is not None:
+                return found
+        return _make(cache, home, recipe, refresh=refresh, sources=sources, progress=progress)
+
+
+def _make(
+    cache: Path,
+    home: Path,
+    recipe: Recipe,
+    *,
+    refresh: bool,
+    sources: Path | None,
+    progress: Progress,
+) -> FailsafeRoot:
+    manager = PackageManager(
+        cache / "apt" / recipe.architecture, architecture=recipe.architecture, sources=sources
+    )
+    packages, absent, archives = _gather(manager, recipe, refresh=refresh, progress=progress)
+    beside = home.with_name(f".{home.name}.new")
+    old = home.with_name(f".{home.name}.old")
+    try:
+        for leftover in (beside, old):
+            _remove(leftover)
+        tree = beside / "tree"
+        tree.mkdir(parents=True)
+        tree.chmod(0o755)
+        beside.chmod(0o700)  # what is set-uid in there must be no way up for anyone
+        make_merged(tree)
+        unpack(archives, tree, progress=progress)
+        progress("settling the tree")
+        version = _find_kernel(tree, recipe)
+        run("depmod", "-b", os.fspath(tree), version)
+        settle(tree)
+        _write_stamp(beside, recipe, version, packages, absent)
+        if home.exists():
+            home.replace(old)
+        beside.replace(home)
+        _remove(old)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the fail-safe root {home}: {error.strerror}",
+            hint="see that there is room in the cache folder, or name another in MINDI_CACHE",
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    made = _read(home, recipe)
+    if made is None:
+        raise InputError(f"{home} changed while it was made", hint="run the same command again")
+    return made
+
+
+def _gather(
+    manager: PackageManager, recipe: Recipe, *, refresh: bool, progress: Progress
+) -> tuple[tuple[Package, ...], tuple[str, ...], tuple[Path, ...]]:
+    """Find and fetch the packages; lists that turn out to be stale are fetched anew, once."""
+    fresh = refresh or not manager.has_lists
+    if fresh:
+        _refresh(manager, progress)
+    try:
+        return _gather_once(manager, recipe, progress)
+    except ImageError:
+        if fresh:
+            raise
+    _refresh(manager, progress)
+    return _gather_once(manager, recipe, progress)
+
+
+def _gather_once(
+    manager: PackageManager, recipe: Recipe, progress: Progress
+) -> tuple[tuple[Package, ...], tuple[str, ...], tuple[Path, ...]]:
+    progress("asking apt what is needed")
+    there = manager.available((*recipe.required, *recipe.wished))
+    lacking = [name for name in recipe.required if name not in there]
+    if lacking:
+        raise MissingDependency(
+            f"the package archive has no {', '.join(lacking)} for {recipe.architecture}",
+            hint="see that the sources in /etc/apt are those of a Debian release for this machine",
+        )
+    absent = tuple(name for name in recipe.wished if name not in there)
+    wanted = [name for name in (*recipe.required, *recipe.wished) if name in there]
+    packages = manager.closure(wanted)
+    if not recipe.closed:
+        packages = tuple(package for package in packages if _KERNEL.match(package.name))
+    return packages, absent, manager.fetch(packages, progress=progress)
+
+
+def _refresh(manager: PackageManager, progress: Progress) -> None:
+    progress("fetching the lists of packages")
+    try:
+        manager.refresh()
+    except ImageError as error:
+        raise type(error)(
+            error.message,
+            hint="fail-safe packages are fetched once, and that needs a network "
+            "(apt's own settings, proxies too, are honoured)",
+        ) from error
+
+
+def _find_kernel(tree: Path, recipe: Recipe) -> str:
+    versions = sorted(path.name for path in (tree / "usr/lib/modules").glob("*"))
+    if len(versions) != 1 or not (tree / f"boot/vmlinuz-{versions[0]}").is_file():
+        raise MissingDependency(
+            f"{recipe.required[0]} brought {len(versions)} kernels with modules, not one",
+            hint="report this with the output of `mindi doctor`",
+        )
+    return versions[0]
+
+
+def _write_stamp(
+    home: Path,
+    recipe: Recipe,
+    version: str,
+    packages: Sequence[Package],
+    absent: Sequence[str],
+) -> None:
+    tree = home / "tree"
+    run("sync", "--file-system", os.fspath(tree))  # a power cut must not leave empty files
+    stamp = {
+        "recipe": recipe.digest,
+        "kernel": version,
+        "packages": [(package.name, package.version) for package in packages],
+        "absent": list(absent),
+        "directories": {
+            os.path.relpath(folder, tree): os.stat(folder).st_mtime_ns  # noqa: PTH116 many
+            for folder, _, _ in os.walk(tree)
+        },
+    }
+    (home / "root.json").write_text(json.dumps(stamp), encoding="utf-8")
+
+
+def _read(home: Path, recipe: Recipe) -> FailsafeRoot | None:
+    """Return the root at ``home`` if it is whole and of this recipe."""
+    tree = os.fspath(home / "tree")
+    try:
+        stamp: dict[str, Any] = json.loads((home / "root.json").read_bytes())
+        if stamp["recipe"] != recipe.digest:
+            return None
+        for folder, mtime_ns in stamp["directories"].items():
+            if os.stat(f"{tree}/{folder}").st_mtime_ns != mtime_ns:  # noqa: PTH116 many
+                return None
+        root = FailsafeRoot(
+            path=home / "tree",
+            kernel=home / "tree" / "boot" / f"vmlinuz-{stamp['kernel']}",
+            version=stamp["kernel"],
+            packages=tuple((name, version) for name, version in stamp["packages"]),
+            absent=tuple(stamp["absent"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # whatever is wrong with it, the answer is to make it again
+    return root if root.kernel.is_file() else None
+
+
+@contextmanager
+def _locked(cache: Path, progress: Progress) -> Iterator[None]:
+    try:
+        (cache / "roots").mkdir(parents=True, exist_ok=True)
+        lock = (cache / "roots" / ".lock").open("ab")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to the cache folder {cache}: {error.strerror}",
+            hint="name another one in MINDI_CACHE",
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another mindi that fetches packages")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
