@@ -6,7 +6,9 @@ is absolute *in the tree*, and ``..`` stops at its top (path_resolution(7)).
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,12 @@ from initramfs.errors import InputError
 
 # What Linux itself allows before it answers ELOOP (path_resolution(7)).
 MAX_LINKS = 40
+
+_GLOB = re.compile(r"[*?\[]")
+
+
+class LinkLoopError(InputError):
+    """Symbolic links that lead to themselves, or too many of them (ELOOP)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,8 @@ class Root:
     def locate(self, path: str) -> Located | None:
         """Follow ``path`` (absolute) to its end; None where something on the way is missing.
 
-        Raises InputError for a loop of links or a directory that cannot be searched.
+        Raises LinkLoopError for a loop of links, InputError for a directory that cannot be
+        searched.
         """
         return self._follow(path, last=True)
 
@@ -87,7 +96,7 @@ class Root:
                 continue
             crossed += 1
             if crossed > MAX_LINKS:
-                raise InputError(f"{self.path}: too many levels of symbolic links in {path}")
+                raise LinkLoopError(f"{self.path}: too many levels of symbolic links in {path}")
             if (here, node.target) not in links:
                 links.append((here, node.target))
             if node.target.startswith("/"):
@@ -99,28 +108,53 @@ class Root:
         return Located(current or "/", tuple(links), node.status)
 
     def exists(self, path: str) -> bool:
-        """Tell whether ``path`` leads to something."""
-        return self.locate(path) is not None
+        """Tell whether ``path`` leads to something; a loop of links does not."""
+        return self._end(path) is not None
 
     def is_file(self, path: str) -> bool:
         """Tell whether ``path`` leads to a regular file."""
-        found = self.locate(path)
+        found = self._end(path)
         return found is not None and stat.S_ISREG(found.status.st_mode)
 
     def is_dir(self, path: str) -> bool:
         """Tell whether ``path`` leads to a directory."""
-        found = self.locate(path)
+        found = self._end(path)
         return found is not None and stat.S_ISDIR(found.status.st_mode)
+
+    def _end(self, path: str) -> Located | None:
+        try:
+            return self._follow(path, last=True)
+        except LinkLoopError:
+            return None
 
     def list(self, path: str) -> tuple[str, ...]:
         """Return the sorted names in the directory at ``path``; empty where there is none."""
-        found = self.locate(path)
+        found = self._end(path)
         if found is None or not stat.S_ISDIR(found.status.st_mode):
             return ()
         try:
             return tuple(sorted(os.listdir(self.host(found.path))))  # noqa: PTH208 names, not paths
         except OSError as error:
             raise self._unreadable(found.path, error) from error
+
+    def glob(self, pattern: str) -> tuple[str, ...]:
+        """Return the sorted paths that ``pattern`` (absolute, glob(7)) matches and that exist.
+
+        A wildcard matches no leading dot and no slash.
+        """
+        found = [""]
+        for part in pattern.split("/")[1:]:
+            if not _GLOB.search(part):
+                found = [f"{above}/{part}" for above in found]
+                continue
+            matches = re.compile(fnmatch.translate(part)).match
+            found = [
+                f"{above}/{name}"
+                for above in found
+                for name in self.list(above or "/")
+                if matches(name) and (part.startswith(".") or not name.startswith("."))
+            ]
+        return tuple(sorted(path for path in found if self.exists(path)))
 
     def read(self, path: str) -> bytes:
         """Return the content of the file at ``path``; raise InputError if it cannot be read."""
