@@ -1,0 +1,331 @@
+"""Writes a tree as an initrd: early archive, then independent compressed frames.
+
+Each frame holds whole cpio entries, and the last of them the trailer, so that the kernel,
+and ``zstd -dc | cpio -t`` and its like, read them as one archive. Where one frame ends and
+the next begins depends on the names and sizes of what is around the cut and on nothing
+else: frames are made side by side, in any number of threads, with the same result, and a
+frame of which nothing changed is taken from the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from initramfs.closure import Entry, FileClosure, Kind
+from initramfs.codec import Codec
+from initramfs.compress import compressor
+from initramfs.cpio import Written, archived_bytes, link_group, write_cpio
+from initramfs.errors import ConflictError, OutputError
+from initramfs.framecache import CachedFrame, FrameCache
+
+# Raised when frames of the same input come out different, so that no old one is taken.
+_FRAME_FORMAT = 1
+# Frames this large lose next to nothing to one long stream, and are many enough to share out.
+_FRAME_MIN_BYTES = 2 << 20
+_FRAME_MEAN_BYTES = 5 << 20
+_FRAME_MAX_BYTES = 12 << 20
+_FEED_BYTES = 1 << 19
+# The coarsest clock by which a kernel dates a change (a tick of CONFIG_HZ=100), doubled.
+_CLOCK_TICK_NS = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What an initrd came to: sizes, number of entries and frames, SHA-256 of the whole file."""
+
+    size_bytes: int
+    unpacked_bytes: int
+    entries: int
+    frames: int
+    frames_from_cache: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Entries that go into one compressed frame, numbered from ``first_inode``."""
+
+    entries: tuple[Entry, ...]
+    first_inode: int
+    trailer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    frame: CachedFrame
+    from_cache: bool
+
+
+def write_initrd(
+    closure: FileClosure,
+    out: BinaryIO,
+    *,
+    codec: Codec,
+    level: int,
+    timestamp_s: int,
+    early: bytes | None = None,
+    cache: Path | None = None,
+    jobs: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Packed:
+    """Write ``closure`` to ``out``; the bytes depend on nothing but the first four and ``early``.
+
+    ``level`` is 0 to 9, ``early`` an uncompressed archive that goes first, ``cache`` a folder
+    for finished frames, ``jobs`` the number of threads (0: one per processor). ``progress``
+    is told the bytes read and the bytes to read. At most ``jobs`` + 2 frames are in memory.
+
+    Nothing is dated later than ``timestamp_s``; what is made and not copied is as old as the
+    newest source, so that building again later changes no frame.
+    Raises InputError for a source that cannot be read, OutputError if ``out`` cannot be written.
+    """
+    frames = plan_frames(closure)
+    made_s = _made_s(closure, timestamp_s)
+    total = sum(entry.size_bytes for entry in closure)
+    workers = jobs or len(os.sched_getaffinity(0))
+    shelf = FrameCache(cache / "frames") if cache is not None else None
+    maker = _Maker(codec=codec, level=level, made_s=made_s, cache=shelf)
+    sink = _Sink(out)
+    sink.write(early or b"")
+    unpacked, hits, done = len(early or b""), 0, 0
+    with ThreadPoolExecutor(workers, thread_name_prefix="frame") as pool:
+        for frame, made in _in_order(pool, maker.make, frames, ahead=workers + 1):
+            sink.write(made.frame.data)
+            unpacked += made.frame.unpacked_bytes
+            hits += made.from_cache
+            done += sum(entry.size_bytes for entry in frame.entries)
+            progress(done, total)
+    if shelf is not None and hits < len(frames):
+        shelf.evict()
+    return Packed(
+        size_bytes=sink.size_bytes,
+        unpacked_bytes=unpacked,
+        entries=len(closure),
+        frames=len(frames),
+        frames_from_cache=hits,
+        sha256=sink.digest.hexdigest(),
+    )
+
+
+def plan_frames(closure: FileClosure) -> tuple[Frame, ...]:
+    """Cut a tree into frames.
+
+    The first has what is no file and all files made for this image, its record among them:
+    these change most and are small. The last has the trailer alone.
+    """
+    lead = [entry for entry in closure if entry.kind is not Kind.FILE]
+    files: list[Entry] = []
+    for entry in closure:
+        if entry.kind is Kind.FILE:
+            made_here = entry.content is not None and not _is_bulk(entry.path)
+            (lead if made_here else files).append(entry)
+    frames: list[Frame] = []
+    taken: list[range] = []
+    for entries in [lead, *_cut(files)]:
+        if entries:
+            inodes = _inodes(entries, taken)
+            taken.append(inodes)
+            frames.append(Frame(tuple(entries), inodes.start))
+    frames.append(Frame((), 1, trailer=True))
+    return tuple(frames)
+
+
+def _is_bulk(path: str) -> bool:
+    """Tell whether ``path`` is where thousands of files are, be they made or copied."""
+    return path.removeprefix("/usr").startswith("/lib")
+
+
+def _cut(files: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Yield runs of files; the hard links of one file stay together, at the first of them."""
+    linked: dict[tuple[int, int, int], list[Entry]] = {}
+    units: list[list[Entry]] = []
+    for entry in files:
+        group = link_group(entry)
+        unit = linked.setdefault(group, []) if group is not None else []
+        if not unit:
+            units.append(unit)
+        unit.append(entry)
+    run: list[Entry] = []
+    size = 0
+    for unit in units:
+        weight = archived_bytes(unit[0])
+        if size >= _FRAME_MIN_BYTES and (
+            size + weight > _FRAME_MAX_BYTES or _is_cut(unit[0].path, weight)
+        ):
+            yield run
+            run, size = [], 0
+        run += unit
+        size += weight
+    yield run
+
+
+def _is_cut(path: str, weight: int) -> bool:
+    """Tell whether a frame begins here: by chance, but always the same, in proportion to size."""
+    chance = zlib.crc32(os.fsencode(path)) / (1 << 32)
+    return chance < weight / (_FRAME_MEAN_BYTES - _FRAME_MIN_BYTES)
+
+
+def _inodes(entries: Sequence[Entry], taken: Iterable[range]) -> range:
+    """Choose inode numbers that no other frame has and that a change elsewhere does not move.
+
+    The kernel and cpio remember the numbers of hard links from frame to frame.
+    """
+    start = zlib.crc32(os.fsencode(entries[0].path)) % ((1 << 32) - (1 << 24)) + 1
+    for other in sorted(taken, key=lambda numbers: numbers.start):
+        if start < other.stop and other.start < start + len(entries):
+            start = other.stop
+    if start + len(entries) > 1 << 32:
+        raise ConflictError(f"{len(entries)} entries are too many for one frame of an initrd")
+    return range(start, start + len(entries))
+
+
+def _made_s(closure: FileClosure, timestamp_s: int) -> int:
+    dates = [entry.identity.mtime_ns // 10**9 for entry in closure if entry.identity is not None]
+    return max(0, min(timestamp_s, max(dates, default=timestamp_s)))
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    make: Callable[[Frame], _Made],
+    frames: Sequence[Frame],
+    *,
+    ahead: int,
+) -> Iterator[tuple[Frame, _Made]]:
+    """Yield each frame as it was made, in order, with at most ``ahead`` in the making."""
+    waiting: deque[tuple[Frame, Future[_Made]]] = deque()
+    left = iter(frames)
+    try:
+        while True:
+            while len(waiting) < ahead and (frame := next(left, None)) is not None:
+                waiting.append((frame, pool.submit(make, frame)))
+            if not waiting:
+                return
+            frame, future = waiting.popleft()
+            yield frame, future.result()
+    finally:
+        for _, future in waiting:
+            future.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Makes frames, or takes them from the cache; used by many threads."""
+
+    codec: Codec
+    level: int
+    made_s: int
+    cache: FrameCache | None
+
+    def make(self, frame: Frame) -> _Made:
+        if self.cache is None or self.codec is Codec.NONE:
+            return _Made(self._compress(frame), from_cache=False)
+        key = self._key(frame)
+        known = self.cache.load(key)
+        if known is not None:
+            return _Made(known, from_cache=True)
+        before_ns = time.time_ns() - _CLOCK_TICK_NS
+        made = self._compress(frame)
+        dates = [entry.identity.ctime_ns for entry in frame.entries if entry.identity is not None]
+        # What changed within this tick may change again and look the same.
+        if max(dates, default=0) < before_ns:
+            self.cache.store(key, made)
+        return _Made(made, from_cache=False)
+
+    def _compress(self, frame: Frame) -> CachedFrame:
+        feed = _Feed(self.codec, self.level)
+        written: Written = write_cpio(
+            frame.entries,
+            feed,
+            timestamp_s=self.made_s,
+            trailer=frame.trailer,
+            first_inode=frame.first_inode,
+        )
+        return CachedFrame(feed.finish(), written.size_bytes)
+
+    def _key(self, frame: Frame) -> str:
+        parts: list[object] = [
+            _FRAME_FORMAT,
+            self.codec,
+            self.level,
+            _library_version(self.codec),
+            self.made_s,
+            frame.first_inode,
+            frame.trailer,
+        ]
+        for entry in frame.entries:
+            content = entry.content
+            made = None if content is None else hashlib.sha256(content).digest()
+            known = entry.identity
+            state = known and (
+                known.device,
+                known.inode,
+                known.size_bytes,
+                known.mtime_ns,
+                known.ctime_ns,
+            )
+            parts.append((entry.path, entry.mode, entry.target, entry.device, made, state))
+        text = repr(parts).encode("utf-8", "surrogateescape")
+        return hashlib.sha256(text).hexdigest()
+
+
+class _Feed:
+    """Collects small writes for a compressor, which works best, and unlocked, on large ones."""
+
+    def __init__(self, codec: Codec, level: int) -> None:
+        self._frame = compressor(codec, level)
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._done: list[bytes] = []
+
+    def write(self, data: bytes, /) -> None:
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes >= _FEED_BYTES:
+            self._pass_on()
+
+    def finish(self) -> bytes:
+        self._pass_on()
+        self._done.append(self._frame.flush())
+        return b"".join(self._done)
+
+    def _pass_on(self) -> None:
+        self._done.append(self._frame.compress(b"".join(self._pending)))
+        self._pending.clear()
+        self._pending_bytes = 0
+
+
+class _Sink:
+    """The output file: counted, digested, its errors ours."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self.size_bytes = 0
+        self.digest = hashlib.sha256()
+        self._out = out
+
+    def write(self, data: bytes) -> None:
+        try:
+            self._out.write(data)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write the initrd: {error.strerror}",
+                hint="see whether the disk is full",
+            ) from error
+        self.size_bytes += len(data)
+        self.digest.update(data)
+
+
+def _library_version(codec: Codec) -> str:
+    """Return what decides, besides the level, what a codec makes of the same bytes."""
+    if codec is Codec.ZSTD:
+        import zstandard
+
+        return ".".join(map(str, zstandard.ZSTD_VERSION))
+    return zlib.ZLIB_RUNTIME_VERSION if codec is Codec.GZIP else ""
