@@ -1,0 +1,26 @@
+"""Which processors are worth a probe boot at all; the boot itself is in qemu_tests/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mindi.accelerator import shows_virtualization
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "shown"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu vme vmx ssse3\n", True),
+        ("processor\t: 0\nflags\t\t: fpu svm\n", True),
+        ("processor\t: 0\nflags\t\t: fpu svm_lock vmxnet\n", False),
+        ("processor\t: 0\nvmx flags\t: vnmi\nflags\t\t: fpu\n", False),
+        ("processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd\n", False),
+    ],
+    ids=["intel", "amd", "whole-words", "vmx-flags-line", "arm"],
+)
+def test_the_flag_is_a_whole_word_of_the_flags(cpuinfo: str, shown: bool, tmp_path: Path) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(cpuinfo)
+    assert shows_virtualization(file) is shown
