@@ -41,6 +41,7 @@ NOT_UNPACKED = (
 )
 
 _PLANNED = re.compile(r"^Inst (\S+) \((\S+) .*\[(\S+)\]\)", re.MULTILINE)
+_SAYS_WHY = re.compile(r"^E: |^\S+ : |(?:Depends|Conflicts|Breaks): ")
 _COMMON = ("-q", "-y", "--no-install-recommends")
 
 # An ordinary user's PATH lacks the folders of some tools that need no right (depmod).
@@ -277,7 +278,7 @@ def run(name: str, *arguments: str, environment: Mapping[str, str] | None = None
         check=False,
     )
     if done.returncode:
-        raise _failure(argv, done.returncode, done.stderr or done.stdout)
+        raise _failure(argv, done.returncode, done.stdout + done.stderr)
     return done.stdout
 
 
@@ -288,7 +289,7 @@ def _failure(argv: Sequence[str], code: int, said: str) -> ToolError:
 
 def _last_words(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("E:")]
+    errors = [line for line in lines if _SAYS_WHY.search(line)]
     return "\n".join((errors or lines)[-5:])
 
 
