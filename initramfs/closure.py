@@ -266,7 +266,7 @@ class ClosureBuilder:
     def _add_dependencies(self, path: str, *, because: Because | None = None) -> None:
         needs = self._libraries.of(path)
         for needed in needs.found:
-            reason = Because(f"{needed.name}, needed by", needed.by)
+            reason = Because(f"{needed.name}, {needed.need}", needed.by)
             if because is not None and needed.by == path:
                 reason = because
             self.add_leaf(needed.path, reason) if needed.leaf else self.add(needed.path, reason)

@@ -66,14 +66,16 @@ def _decode(content: bytes) -> Iterator[DlopenNote]:
         entries = json.loads(content.rstrip(b"\0"))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    if not isinstance(entries, list):
-        raise ValueError("it is no array")
-    for entry in entries:
-        if not isinstance(entry, dict) or not isinstance(entry.get("soname"), list):
-            raise ValueError("an entry of it has no array of sonames")
+    # Drafts of the specification had a single object, and one soname instead of an array.
+    for entry in entries if isinstance(entries, list) else [entries]:
+        sonames = entry.get("soname") if isinstance(entry, dict) else None
+        if isinstance(sonames, str):
+            sonames = [sonames]
+        if not isinstance(sonames, list):
+            raise ValueError("an entry of it has no sonames")
         yield DlopenNote(
             str(entry.get("feature", "")),
             str(entry.get("description", "")),
             Priority(entry.get("priority", Priority.RECOMMENDED)),
-            tuple(str(name) for name in entry["soname"]),
+            tuple(str(name) for name in sonames),
         )
