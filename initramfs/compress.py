@@ -11,11 +11,11 @@ import lzma
 import re
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from initramfs.codec import Codec
 from initramfs.errors import InputError
-from initramfs.stream import ByteStream, FrameDamaged
+from initramfs.stream import ByteStream, FrameDamaged, Readable
 
 
 class Compressor(Protocol):
@@ -109,7 +109,7 @@ def compress_frame(data: bytes, codec: Codec, level: int) -> bytes:
     return frame.compress(data) + frame.flush()
 
 
-def decompress(stream: BinaryIO, *, name: str = "compressed data") -> Iterator[bytes]:
+def decompress(stream: Readable, *, name: str = "compressed data") -> Iterator[bytes]:
     """Yield, in pieces of bounded size, what the frames in ``stream`` hold.
 
     The frames may be of different codecs. Raises InputError, naming the byte where the frame

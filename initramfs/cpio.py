@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from initramfs.closure import Entry, Identity, Kind
 from initramfs.errors import InputError
-from initramfs.stream import CHUNK_BYTES, ByteStream
+from initramfs.stream import CHUNK_BYTES, ByteStream, Readable
 
 HEADER_BYTES = 110
 MAX_FIELD = 0xFFFFFFFF
@@ -84,6 +84,13 @@ def link_group(entry: Entry) -> tuple[int, int, int] | None:
     if entry.kind is not Kind.FILE or entry.source is None or entry.identity is None:
         return None
     return (entry.identity.device, entry.identity.inode, entry.mode)
+
+
+def dated_s(entry: Entry, timestamp_s: int) -> int:
+    """Return the date of ``entry`` in an archive of which nothing is later than ``timestamp_s``."""
+    if entry.identity is None:
+        return max(0, timestamp_s)
+    return max(0, min(timestamp_s, entry.identity.mtime_ns // 1_000_000_000))
 
 
 def archived_bytes(entry: Entry) -> int:
@@ -157,16 +164,13 @@ def header(
 def _write_entry(
     entry: Entry, out: Writable, *, inode: int, links: int, timestamp_s: int, data: bool
 ) -> int:
-    mtime_s = timestamp_s
-    if entry.identity is not None:
-        mtime_s = min(timestamp_s, entry.identity.mtime_ns // 1_000_000_000)
     size = entry.size_bytes if data else 0
     start = header(
         _name(entry.path),
         mode=entry.mode,
         inode=inode,
         links=links,
-        mtime_s=max(0, mtime_s),
+        mtime_s=dated_s(entry, timestamp_s),
         size_bytes=size,
         device=entry.device or (0, 0),
     )
@@ -214,7 +218,7 @@ def _state(identity: Identity) -> tuple[int, int, int]:
     return (identity.size_bytes, identity.mtime_ns, identity.ctime_ns)
 
 
-def read_cpio(stream: BinaryIO, *, name: str = "cpio archive") -> Iterator[CpioMember]:
+def read_cpio(stream: Readable, *, name: str = "cpio archive") -> Iterator[CpioMember]:
     """Yield the members of the archive in ``stream``, or of several, one after the other.
 
     Raises InputError for anything that is no whole archive, naming the byte.

@@ -36,6 +36,7 @@ class FrameCache:
         """Use ``folder``, of which nothing else makes use."""
         self._folder = folder
         self._limit_bytes = limit_bytes
+        self._writable = True
 
     def load(self, key: str) -> CachedFrame | None:
         """Return the frame of ``key``; None if there is none or it is damaged."""
@@ -60,7 +61,9 @@ class FrameCache:
         return CachedFrame(data, int(words[2]))
 
     def store(self, key: str, frame: CachedFrame) -> None:
-        """Keep ``frame``; a failure is logged and not raised."""
+        """Keep ``frame``; the first failure is logged, not raised, and ends all further tries."""
+        if not self._writable:
+            return
         digest = hashlib.sha256(frame.data).hexdigest()
         head = f"{_FORMAT} {key} {frame.unpacked_bytes} {digest}\n".encode()
         temporary: str | None = None
@@ -72,9 +75,11 @@ class FrameCache:
                 file.write(frame.data)
             Path(temporary).rename(self._folder / key)
         except OSError as error:
+            self._writable = False
             _LOG.warning("cannot keep a frame in %s: %s", self._folder, error.strerror)
             if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    Path(temporary).unlink()
 
     def evict(self) -> None:
         """Drop the frames that were of use longest ago until the rest is within the limit."""

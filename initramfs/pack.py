@@ -23,7 +23,7 @@ from typing import BinaryIO
 from initramfs.closure import Entry, FileClosure, Kind
 from initramfs.codec import Codec
 from initramfs.compress import compressor
-from initramfs.cpio import Written, archived_bytes, link_group, write_cpio
+from initramfs.cpio import Written, archived_bytes, dated_s, link_group, write_cpio
 from initramfs.errors import ConflictError, OutputError
 from initramfs.framecache import CachedFrame, FrameCache
 
@@ -256,7 +256,6 @@ class _Maker:
             self.codec,
             self.level,
             _library_version(self.codec),
-            self.made_s,
             frame.first_inode,
             frame.trailer,
         ]
@@ -271,7 +270,8 @@ class _Maker:
                 known.mtime_ns,
                 known.ctime_ns,
             )
-            parts.append((entry.path, entry.mode, entry.target, entry.device, made, state))
+            dated = dated_s(entry, self.made_s)
+            parts.append((entry.path, entry.mode, entry.target, entry.device, dated, made, state))
         text = repr(parts).encode("utf-8", "surrogateescape")
         return hashlib.sha256(text).hexdigest()
 

@@ -7,12 +7,20 @@ that comes too early is an InputError that names the place.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Protocol
 
 from initramfs.errors import InputError
 
 CHUNK_BYTES = 1 << 18
 """How much is asked for at a time."""
+
+
+class Readable(Protocol):
+    """A file that is open for reading bytes, or what looks like one."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most ``size`` bytes, none only at the end."""
+        ...
 
 
 class FrameDamaged(Exception):
@@ -31,7 +39,7 @@ class ByteStream:
         self._at = 0
 
     @classmethod
-    def of(cls, file: BinaryIO, *, name: str) -> ByteStream:
+    def of(cls, file: Readable, *, name: str) -> ByteStream:
         """Read ``file`` from where it stands; a failing read is an InputError."""
 
         def more() -> bytes:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from initramfs.codec import Codec
 from initramfs.compress import decompress_frame, detect
 from initramfs.cpio import CpioMember, CpioReader
 from initramfs.errors import InputError
-from initramfs.stream import ByteStream
+from initramfs.stream import ByteStream, Readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class InitrdReader:
     """Iterates over the members of an initrd; ``segments`` grows by each that was read whole."""
 
     def __init__(
-        self, stream: BinaryIO, *, name: str = "initrd", limits: Limits | None = None
+        self, stream: Readable, *, name: str = "initrd", limits: Limits | None = None
     ) -> None:
         """Read ``stream`` from where it stands to its end; offsets count from there."""
         self.segments: list[Segment] = []
@@ -100,7 +99,7 @@ class InitrdReader:
 
 
 def unpack(
-    stream: BinaryIO, *, name: str = "initrd", limits: Limits | None = None
+    stream: Readable, *, name: str = "initrd", limits: Limits | None = None
 ) -> Iterator[CpioMember]:
     """Yield the members of the initrd in ``stream``, in order; see ``InitrdReader``."""
     return iter(InitrdReader(stream, name=name, limits=limits))

@@ -1,0 +1,162 @@
+"""Opens an image that mindi made, ISO or initrd, told apart by content and read without root."""
+
+from __future__ import annotations
+
+import enum
+import io
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, BinaryIO
+
+from initramfs.cpio import CpioMember
+from initramfs.errors import InputError
+from initramfs.unpack import InitrdReader, Limits
+from mindi.record import ImageRecord
+from restore.contract import IMAGE_RECORD
+
+if TYPE_CHECKING:
+    from pycdlib import PyCdlib
+
+INITRD_PATH = "/boot/initrd.img"
+"""Where on an ISO the initrd is."""
+
+RECORD_LIMIT_BYTES = 64 << 20
+_BLOCK_BYTES = 2048
+# ECMA-119, 8.4.1 and 8.4.2: the standard identifier of the first volume descriptor.
+_ISO_MARK, _ISO_MARK_AT = b"CD001", 16 * _BLOCK_BYTES + 1
+
+
+class Medium(enum.StrEnum):
+    """What kind of file an image is."""
+
+    ISO = "iso"
+    INITRD = "initrd"
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A run of bytes in a file."""
+
+    offset: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image on the build host: its kind, its record, and where in the file the initrd is.
+
+    ``files`` are those on the medium (ISO only), by path, the initrd among them.
+    """
+
+    path: Path
+    medium: Medium
+    size_bytes: int
+    initrd: Extent
+    files: Mapping[str, Extent]
+    record: ImageRecord
+
+    def members(self, *, limits: Limits | None = None) -> Iterator[CpioMember]:
+        """Yield all that is in the initrd, reading all of it; raise InputError for damage."""
+        with _opened(self.path) as file:
+            yield from self.reader(file, limits=limits)
+
+    def reader(self, file: BinaryIO, *, limits: Limits | None = None) -> InitrdReader:
+        """Return a reader of the initrd in ``file``, which is this image opened."""
+        return InitrdReader(
+            _Part(file, self.initrd), name=f"the initrd of {self.path}", limits=limits
+        )
+
+    def chunks(self, extent: Extent) -> Iterator[bytes]:
+        """Yield the bytes of one part of the file."""
+        with _opened(self.path) as file:
+            part = _Part(file, extent)
+            while chunk := part.read(1 << 20):
+                yield chunk
+
+
+def open_image(path: Path) -> Image:
+    """Open the image at ``path`` and read its record, which comes first; raise InputError."""
+    with _opened(path) as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(_ISO_MARK_AT)
+        medium = Medium.ISO if file.read(len(_ISO_MARK)) == _ISO_MARK else Medium.INITRD
+        files: Mapping[str, Extent] = {}
+        initrd = Extent(0, size)
+        if medium is Medium.ISO:
+            files = _iso_files(path, size)
+            if INITRD_PATH not in files:
+                raise InputError(
+                    f"{path} is an ISO without {INITRD_PATH}", hint="mindi did not make it"
+                )
+            initrd = files[INITRD_PATH]
+        record = _read_record(_Part(file, initrd), path)
+    return Image(path, medium, size, initrd, MappingProxyType(dict(files)), record)
+
+
+def _read_record(initrd: _Part, path: Path) -> ImageRecord:
+    for member in InitrdReader(initrd, name=f"the initrd of {path}"):
+        if member.path == IMAGE_RECORD:
+            return ImageRecord.from_json(member.read(RECORD_LIMIT_BYTES))
+    raise InputError(f"{path} is an initrd without {IMAGE_RECORD}", hint="mindi did not make it")
+
+
+def _iso_files(path: Path, size: int) -> dict[str, Extent]:
+    """Return where the files of an ISO are; raise InputError if it is damaged."""
+    import pycdlib
+    from pycdlib.pycdlibexception import PyCdlibException
+
+    iso = pycdlib.PyCdlib()
+    try:
+        iso.open(str(path))
+        found = dict(_walk(iso))
+        iso.close()
+    # pycdlib meets a damaged image with whatever its parsers run into.
+    except (PyCdlibException, struct.error, LookupError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} is a damaged ISO image: {error}", hint="copy or build it again"
+        ) from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    for name, extent in found.items():
+        if extent.offset + extent.size_bytes > size:
+            raise InputError(
+                f"{path} ends before the end of {name} on it",
+                hint="the image is truncated; copy or build it again",
+            )
+    return found
+
+
+def _walk(iso: PyCdlib) -> Iterator[tuple[str, Extent]]:
+    for folder, _, names in iso.walk(rr_path="/"):
+        for name in names:
+            path = f"{folder.rstrip('/')}/{name}"
+            record = iso.get_record(rr_path=path)
+            rock_ridge = getattr(record, "rock_ridge", None)
+            if record.is_file() and rock_ridge is not None and not rock_ridge.is_symlink():
+                start = record.extent_location() * _BLOCK_BYTES
+                yield path, Extent(start, record.get_data_length())
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+class _Part:
+    """The bytes of one extent of an open file, as a file of their own."""
+
+    def __init__(self, file: BinaryIO, extent: Extent) -> None:
+        self._file = file
+        self._next = extent.offset
+        self._end = extent.offset + extent.size_bytes
+
+    def read(self, size: int, /) -> bytes:
+        self._file.seek(self._next)
+        data = self._file.read(min(size, self._end - self._next))
+        self._next += len(data)
+        return data
