@@ -133,7 +133,7 @@ class _Resolution:
     def chosen(self, name: str) -> Chosen:
         """Return the finished answer for one module."""
         reason, module = self._reasons[name], self._tree.modules[name]
-        path = self._tree.locate(module)
+        path = self._tree.locate(module) or module.path
         if path != module.path:
             module = Module(name, path, module.relative)
         depends = self._hard[name]
@@ -216,7 +216,7 @@ class _Resolution:
 
     def _is_present(self, name: str) -> bool:
         module = self._tree.modules.get(name)
-        return module is not None and self._tree.root.exists(module.path)
+        return module is not None and self._tree.locate(module) is not None
 
     def _depends(self, name: str) -> tuple[str, ...]:
         """Direct needs: those of .modinfo, and what modules.dep knows beyond them."""

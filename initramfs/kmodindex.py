@@ -7,6 +7,7 @@ modules, all is kept: modprobe must know that they are there.
 
 from __future__ import annotations
 
+import re
 import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,12 +16,12 @@ from types import MappingProxyType
 
 from initramfs.kmod import Chosen, ModuleTree
 from initramfs.modalias import normalise_alias
-from initramfs.modinfo import exports_of
 
 _MAGIC = 0xB007F457
 _VERSION = 0x00020001
 _HAS_PREFIX, _HAS_VALUES, _HAS_CHILDREN = 0x80000000, 0x40000000, 0x20000000
 _U32 = struct.Struct(">I")
+_SYMBOL_LINE = re.compile(r"^alias symbol:(\S+) (\S+)$", re.MULTILINE)
 
 Pair = tuple[str, str, int]
 """Key, value, priority (the lowest is answered first)."""
@@ -87,8 +88,7 @@ def _symbols(tree: ModuleTree, linked: Sequence[Chosen], names: Sequence[str]) -
     pairs: list[Pair] = []
     for priority, (choice, name) in enumerate(zip(linked, names, strict=True)):
         if exports is None:
-            module = choice.module
-            symbols: Iterable[str] = exports_of(tree.content(module), origin=module.path)
+            symbols: Iterable[str] = tree.exports(choice.module)
         else:
             symbols = exports.get(name, ())
         for symbol in symbols:
@@ -102,10 +102,8 @@ def _exports_of_index(tree: ModuleTree) -> dict[str, list[str]] | None:
     if text is None:
         return None
     found: dict[str, list[str]] = {}
-    for line in text.decode("utf-8", "surrogateescape").splitlines():
-        words = line.split()
-        if len(words) == 3 and words[1].startswith("symbol:"):
-            found.setdefault(words[2], []).append(words[1].removeprefix("symbol:"))
+    for symbol, name in _SYMBOL_LINE.findall(text.decode("utf-8", "surrogateescape")):
+        found.setdefault(name, []).append(symbol)
     return found
 
 
@@ -177,24 +175,35 @@ class _TrieWriter:
                 text = value.encode("utf-8", "surrogateescape")
                 values.setdefault(key.encode("ascii"), []).append((priority, text))
         self._keys = sorted(values)
-        self._values = values
+        self._values = {key: _pack_values(entries) for key, entries in values.items()}
         self._out = bytearray(struct.pack(">III", _MAGIC, _VERSION, 0))
 
     def content(self) -> bytes:
         # The root has no prefix, even where all keys begin alike (index_create of depmod).
-        root = self._node(0, len(self._keys), 0, is_root=True)
+        root = self._branch(0, len(self._keys), 0, 0)
         _U32.pack_into(self._out, 8, root)
         return bytes(self._out)
 
-    def _node(self, low: int, high: int, depth: int, *, is_root: bool = False) -> int:
+    def _node(self, low: int, high: int, depth: int) -> int:
         """Write the keys low..high, alike up to ``depth``; return the offset with its flags."""
-        keys = self._keys
+        first, last = self._keys[low], self._keys[high - 1]
+        limit = min(len(first), len(last))
         end = depth
-        if not is_root:
-            first, last = keys[low], keys[high - 1]
-            limit = min(len(first), len(last))
-            while end < limit and first[end] == last[end]:
-                end += 1
+        while end < limit and first[end] == last[end]:
+            end += 1
+        return self._branch(low, high, depth, end)
+
+    def _leaf(self, key: bytes, depth: int) -> int:
+        at = len(self._out)
+        if depth == len(key):
+            self._out += self._values[key]
+            return at | _HAS_VALUES
+        self._out += key[depth:] + b"\0" + self._values[key]
+        return at | _HAS_PREFIX | _HAS_VALUES
+
+    def _branch(self, low: int, high: int, depth: int, end: int) -> int:
+        """Write the node whose keys low..high are alike to ``end``, its prefix from ``depth``."""
+        keys = self._keys
         has_values = low < high and len(keys[low]) == end
         children = self._children(low + has_values, high, end)
         flags = 0
@@ -204,28 +213,35 @@ class _TrieWriter:
             record += keys[low][depth:end] + b"\0"
         if children:
             flags |= _HAS_CHILDREN
-            span = range(children[0][0], children[-1][0] + 1)
-            offsets = dict(children)
-            record += bytes((span[0], span[-1]))
-            record += struct.pack(f">{len(span)}I", *(offsets.get(char, 0) for char in span))
+            first, last = min(children), max(children)
+            offsets = [children.get(char, 0) for char in range(first, last + 1)]
+            record += struct.pack(f">2B{len(offsets)}I", first, last, *offsets)
         if has_values:
             flags |= _HAS_VALUES
-            entries = sorted(self._values[keys[low]], key=itemgetter(0))
-            record += _U32.pack(len(entries))
-            for priority, value in entries:
-                record += _U32.pack(priority) + value + b"\0"
+            record += self._values[keys[low]]
         at = len(self._out)
         self._out += record
         return at | flags
 
-    def _children(self, low: int, high: int, end: int) -> list[tuple[int, int]]:
+    def _children(self, low: int, high: int, end: int) -> dict[int, int]:
         keys = self._keys
-        found: list[tuple[int, int]] = []
+        found: dict[int, int] = {}
         while low < high:
-            char = keys[low][end]
+            key = keys[low]
+            char = key[end]
+            if low + 1 == high or keys[low + 1][end] != char:
+                found[char] = self._leaf(key, end + 1)
+                low += 1
+                continue
             bound = high
             if keys[high - 1][end] != char:
-                bound = bisect_left(keys, keys[low][:end] + bytes((char + 1,)), low, high)
-            found.append((char, self._node(low, bound, end + 1)))
+                bound = bisect_left(keys, key[:end] + bytes((char + 1,)), low, high)
+            found[char] = self._node(low, bound, end + 1)
             low = bound
         return found
+
+
+def _pack_values(entries: list[tuple[int, bytes]]) -> bytes:
+    entries.sort(key=itemgetter(0))
+    packed = [_U32.pack(priority) + value + b"\0" for priority, value in entries]
+    return _U32.pack(len(packed)) + b"".join(packed)

@@ -8,15 +8,24 @@ depmod.d(5), modules.dep(5).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 
 from initramfs.decompress import decompressed
 from initramfs.errors import InputError, MissingDependency
 from initramfs.modalias import AliasTable
-from initramfs.modinfo import Modinfo, name_of, normalise, parse_modinfo, read_modinfo
+from initramfs.modinfo import (
+    Modinfo,
+    name_of,
+    normalise,
+    parse_modinfo,
+    read_exports,
+    read_modinfo,
+)
 from initramfs.modwalk import find_modules
 from initramfs.rootfs import Root
 
@@ -62,7 +71,8 @@ class ModuleTree:
         self.has_index = dep is not None
         self._dep_lines: dict[str, str] = {}
         self._infos: dict[str, Modinfo] = {}
-        self._exports: dict[str, tuple[str, ...]] | None = None
+        self._located: dict[str, str | None] = {}
+        self._prefix = os.fspath(root.path).rstrip("/")
         paths = self._read_dep(dep) if dep is not None else None
         if paths is None:
             paths = find_modules(root, self.directory, version)
@@ -106,24 +116,38 @@ class ModuleTree:
         if known is not None:
             return known
         module = self.modules[name]
-        path = self.locate(module)
+        path = self.host_path(module)
         try:
-            info = read_modinfo(str(self.root.host(path)), origin=str(self.root.host(path)))
+            info = read_modinfo(path, origin=path)
         except FileNotFoundError as error:
             raise self.gone(name, "it was there a moment ago") from error
         self._infos[name] = info
         return info
 
-    def locate(self, module: Module) -> str:
-        """Return the canonical path of the module's file; raise MissingDependency if it is gone."""
-        found = self.root.locate(module.path)
-        if found is None:
+    def locate(self, module: Module) -> str | None:
+        """Return the canonical path of the module's file; None where it is gone."""
+        try:
+            return self._located[module.name]
+        except KeyError:
+            found = self.root.locate(module.path)
+            path = self._located[module.name] = found.path if found is not None else None
+            return path
+
+    def host_path(self, module: Module) -> str:
+        """Return the build host's path of the module's file; MissingDependency if it is gone."""
+        path = self.locate(module)
+        if path is None:
             raise self.gone(module.name, "it is wanted in the image")
-        return found.path
+        return self._prefix + path
 
     def content(self, module: Module) -> bytes:
         """Return the module as the kernel takes it, decompressed; raise InputError."""
-        return decompressed(self.root.host(self.locate(module)), origin=module.path)
+        return decompressed(Path(self.host_path(module)))
+
+    def exports(self, module: Module) -> tuple[str, ...]:
+        """Return the symbols that the module exports, sorted; raise InputError."""
+        path = self.host_path(module)
+        return read_exports(path, origin=path)
 
     def listed(self, name: str) -> tuple[str, ...]:
         """Return the names in the module's line of modules.dep: all that it needs, last first."""
@@ -164,22 +188,24 @@ class ModuleTree:
     @cached_property
     def _aliases(self) -> AliasTable:
         text = self._text("modules.alias") if self.has_index else None
-        if text is None:
-            return AliasTable(self._own_aliases())
-        pairs = (line.split() for line in text.splitlines() if line.startswith("alias "))
-        return AliasTable((words[1], words[2]) for words in pairs if len(words) == 3)
+        return AliasTable(self._own_aliases() if text is None else text)
 
     @cached_property
     def _builtin_aliases(self) -> AliasTable:
         return AliasTable(
-            (alias, name) for name, info in self.builtin_info.items() for alias in info.aliases
+            "".join(
+                f"alias {alias} {name}\n"
+                for name, info in self.builtin_info.items()
+                for alias in info.aliases
+            )
         )
 
-    def _own_aliases(self) -> Iterator[tuple[str, str]]:
+    def _own_aliases(self) -> str:
         ranks, last = self.order, len(self.order)
-        for name in sorted(self.modules, key=lambda name: (ranks.get(name, last), name)):
-            for alias in self.info(name).aliases:
-                yield alias, name
+        names = sorted(self.modules, key=lambda name: (ranks.get(name, last), name))
+        return "".join(
+            f"alias {alias} {name}\n" for name in names for alias in self.info(name).aliases
+        )
 
     def _module(self, name: str, path: str) -> Module:
         stem, dot, _ = path.rpartition(".ko")

@@ -7,10 +7,13 @@ brackets, and patterns match as in fnmatch(3) without flags.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import cache
 
-_WILD = re.compile(r"[*?\[\\]")
+_OTHER_WILD = re.compile(r"[?\[\\]")
+# How much of a pattern's literal beginning makes a bucket: up to the vendor of a PCI device,
+# the name of a bus, nothing.
+_SIZES = (13, 3, 0)
+_LINE = re.compile(rf"^alias ([^*?\[\\\n ]{{0,{_SIZES[0]}}})(.*) (\S+)$", re.MULTILINE)
 
 
 def normalise_alias(alias: str) -> str:
@@ -24,41 +27,51 @@ def normalise_alias(alias: str) -> str:
 
 
 class AliasTable:
-    """Pairs of (pattern, module name), found by the text before the first wildcard.
+    """Patterns and the modules they stand for, found by how they begin.
 
-    A tree has ten thousands of patterns and a machine some hundred devices: only patterns
-    whose literal beginning fits are ever matched.
+    A tree has ten thousands of patterns and a machine some hundred devices: patterns are put
+    into buckets by their first characters, and only the buckets asked for are looked into.
     """
 
-    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Take the pairs; their order is the order of answers."""
+    def __init__(self, text: str) -> None:
+        """Take the lines ``alias PATTERN MODULE`` of a modules.alias file; others are ignored."""
         self._buckets: dict[str, list[tuple[int, str, str]]] = {}
-        wild = _WILD.search
-        for rank, (pattern, module) in enumerate(pairs):
-            pattern = normalise_alias(pattern)
-            hit = wild(pattern)
-            literal = pattern[: hit.start()] if hit else pattern
-            self._buckets.setdefault(literal, []).append((rank, pattern, module))
-        self._lengths = tuple(sorted({len(literal) for literal in self._buckets}))
+        for rank, (head, rest, module) in enumerate(_LINE.findall(text)):
+            if "-" in head:
+                head = head.replace("-", "_")
+            # A head that ends before its time is followed by a wildcard.
+            size = next(size for size in _SIZES if size <= len(head)) if rest else len(head)
+            self._buckets.setdefault(head[:size], []).append((rank, head + rest, module))
 
     def matching(self, name: str) -> tuple[str, ...]:
-        """Return the modules with a pattern that matches ``name``, each once."""
+        """Return the modules with a pattern that matches ``name``, each once, in file order."""
         name = normalise_alias(name)
-        found: list[tuple[int, str]] = []
-        for length in self._lengths:
-            if length > len(name):
-                break
-            for rank, pattern, module in self._buckets.get(name[:length], ()):
-                if _matches(pattern, name, length):
-                    found.append((rank, module))
+        found = [
+            (rank, module)
+            for head in {name[:size] for size in _SIZES}
+            for rank, pattern, module in self._buckets.get(head, ())
+            if _matches(normalise_alias(pattern), name)
+        ]
         return tuple(dict.fromkeys(module for _, module in sorted(found)))
 
 
-def _matches(pattern: str, name: str, literal: int) -> bool:
-    rest = pattern[literal:]
+def _matches(pattern: str, name: str) -> bool:
+    first, *rest = pattern.split("*")
+    if _OTHER_WILD.search(pattern):
+        return _compiled(pattern).fullmatch(name) is not None
     if not rest:
-        return len(name) == literal
-    return rest == "*" or _compiled(rest).fullmatch(name, literal) is not None
+        return first == name
+    if not name.startswith(first):
+        return False
+    # Only '*': pieces in order, each at its first place; to compile thousands would be slow.
+    at = len(first)
+    *middle, last = rest
+    for piece in middle:
+        at = name.find(piece, at)
+        if at < 0:
+            return False
+        at += len(piece)
+    return len(name) - len(last) >= at and name.endswith(last)
 
 
 @cache

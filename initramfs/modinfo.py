@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 from initramfs.decompress import Compression, decompress
 from initramfs.errors import InputError
@@ -22,7 +23,7 @@ _ET_REL = 1
 _SHN_XINDEX = 0xFFFF
 _HEAD_SIZE = 64
 _FIELDS = re.compile(rb"(?:^|\0)(depends|alias|softdep|weakdep|firmware)=([^\0]*)")
-_EXPORT = re.compile(rb"(?<=\0)__ksymtab_(?!strings\0|gpl\0)([^\0]+)")
+_EXPORT = re.compile(rb"\0__ksymtab_([^\0]+)")
 
 Read = Callable[[int, int], bytes]
 """Reads (size in bytes, offset in bytes) of a module, like pread(2); short at its end."""
@@ -136,44 +137,56 @@ def modinfo_of(content: bytes, *, origin: str) -> Modinfo:
     return parse_modinfo(_checked(_reader(content), b".modinfo", origin))
 
 
-def exports_of(content: bytes, *, origin: str) -> tuple[str, ...]:
-    """Return the symbols that a whole module exports, sorted; raise InputError."""
-    try:
-        strings = _section(_reader(content), b".strtab")
-    except (_Damaged, struct.error):  # a module without symbols exports none
-        strings = b""
-    names = {name.decode("utf-8", "surrogateescape") for name in _EXPORT.findall(strings)}
-    return tuple(sorted(names))
+def exports_of(content: bytes) -> tuple[str, ...]:
+    """Return the symbols that a whole module exports, sorted."""
+    return _exports(_reader(content))
 
 
-def read_modinfo(path: Path | str, *, origin: str) -> Modinfo:
+def read_modinfo(path: str, *, origin: str) -> Modinfo:
     """Return the modinfo of the build host's module file ``path``, plain or compressed.
 
     A plain file is not read whole. Raises InputError where it is no module or damaged, and
     FileNotFoundError where there is none: only the caller knows who asked for it.
     """
+    with _opened(path, origin) as read:
+        return parse_modinfo(_checked(read, b".modinfo", origin))
+
+
+def read_exports(path: str, *, origin: str) -> tuple[str, ...]:
+    """Return the symbols that the module file ``path`` exports; like ``read_modinfo``."""
+    with _opened(path, origin) as read:
+        return _exports(read)
+
+
+@contextmanager
+def _opened(path: str, origin: str) -> Iterator[Read]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            read: Read = partial(_pread, descriptor)
+            if Compression.of(read(_HEAD_SIZE, 0)) is not Compression.PLAIN:
+                content = read(os.fstat(descriptor).st_size, 0)
+                read = _reader(decompress(content, origin=origin))
+            yield read
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise InputError(f"cannot read {origin}: {error.strerror}") from error
+
+
+def _pread(descriptor: int, size: int, offset: int) -> bytes:
+    return os.pread(descriptor, size, offset)
+
+
+def _exports(read: Read) -> tuple[str, ...]:
     try:
-        head = os.pread(descriptor, _HEAD_SIZE, 0)
-        if Compression.of(head) is not Compression.PLAIN:
-            size = os.fstat(descriptor).st_size
-            return modinfo_of(
-                decompress(os.pread(descriptor, size, 0), origin=origin), origin=origin
-            )
-
-        def read(size: int, offset: int) -> bytes:
-            return os.pread(descriptor, size, offset)
-
-        return parse_modinfo(_checked(read, b".modinfo", origin))
-    except OSError as error:
-        raise InputError(f"cannot read {origin}: {error.strerror}") from error
-    finally:
-        os.close(descriptor)
+        strings = _section(read, b".strtab")
+    except (_Damaged, struct.error):  # a module without symbols exports none
+        return ()
+    names = {name.decode("utf-8", "surrogateescape") for name in _EXPORT.findall(strings)}
+    return tuple(sorted(names))
 
 
 def _reader(content: bytes) -> Read:
