@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from initramfs.errors import ConflictError, InputError, MissingDependency
 from initramfs.libraries import Libraries, Missing
-from initramfs.rootfs import MAX_LINKS, Root
+from initramfs.rootfs import MAX_LINKS, Located, Root
 
 
 class Kind(enum.StrEnum):
@@ -107,24 +107,20 @@ class FileClosure:
 
     def chain(self, path: str) -> tuple[Because, ...]:
         """Follow the first reason of ``path`` back to a seed; raise KeyError if it is not in."""
-        return chain(path, lambda by: self.entries[by].because if by in self.entries else ())
+        if path not in self.entries:
+            raise KeyError(path)
+        return _chain(path, self.entries)
 
 
-def chain(path: str, reasons: Callable[[str], tuple[Because, ...]]) -> tuple[Because, ...]:
+def _chain(path: str, entries: Mapping[str, Entry]) -> tuple[Because, ...]:
     """Follow first reasons from ``path`` to a seed; a circle ends where it closes."""
     found: list[Because] = []
-    seen = {path}
+    seen: set[str] = set()
     current: str | None = path
-    while current is not None:
-        because = reasons(current)
-        if not because:
-            break
-        found.append(because[0])
-        current = because[0].by
-        if current in seen:
-            break
-        if current is not None:
-            seen.add(current)
+    while current in entries and current not in seen:
+        seen.add(current)
+        found.append(entries[current].because[0])
+        current = found[-1].by
     return tuple(found)
 
 
@@ -136,6 +132,7 @@ class ClosureBuilder:
         self.root = root
         self._libraries = libraries
         self._entries: dict[str, Entry] = {}
+        self._reasons: dict[str, dict[Because, None]] = {}
         self._missing: list[str] = []
 
     def __contains__(self, path: str) -> bool:
@@ -153,21 +150,13 @@ class ClosureBuilder:
             if not optional:
                 self._missing.append(self._complain(path, because))
             return None
-        by = because
-        for link, target in found.links:
-            self._put(self._link(link, target, by))
-            by = Because("link to it:", link)
-        known = self._entries.get(found.path)
-        if known is not None and known.source == self.root.host(found.path):
-            self._put(replace(known, because=(by,)))
-            return found.path
+        self._add_links(found)
         if stat.S_ISDIR(found.status.st_mode):
-            self._put(_directory(found.path, found.status.st_mode, by))
-            return found.path
-        if not stat.S_ISREG(found.status.st_mode):
+            self._put(_directory(found.path, found.status.st_mode, because))
+        elif not stat.S_ISREG(found.status.st_mode):
             raise InputError(f"{found.path} in {self.root.path} is no regular file or directory")
-        self._put(_file(found.path, self.root.host(found.path), found.status, by))
-        self._add_dependencies(found.path)
+        elif self._add_found(found, because):
+            self._add_dependencies(found.path)
         return found.path
 
     def add_tree(
@@ -202,32 +191,25 @@ class ClosureBuilder:
         entry = _file(self._place(path), source, status, because)
         if mode is not None:
             entry = replace(entry, mode=stat.S_IFREG | mode)
-        self._put(entry)
-        return entry.path
+        return self._put(entry)
 
     def add_content(self, path: str, content: bytes, because: Because, *, mode: int = 0o644) -> str:
         """Add a file with made ``content``."""
         place = self._place(path)
-        self._put(Entry(place, Kind.FILE, stat.S_IFREG | mode, (because,), content=content))
-        return place
+        return self._put(Entry(place, Kind.FILE, stat.S_IFREG | mode, (because,), content=content))
 
     def add_link(self, path: str, target: str, because: Because) -> str:
         """Add a symbolic link; what it leads to is the caller's to add."""
-        place = self._place(path, last=False)
-        self._put(self._link(place, target, because))
-        return place
+        return self._put(self._link(self._place(path, last=False), target, because))
 
     def add_directory(self, path: str, because: Because, *, mode: int = 0o755) -> str:
         """Add an empty directory."""
-        place = self._place(path)
-        self._put(_directory(place, mode, because))
-        return place
+        return self._put(_directory(self._place(path), mode, because))
 
     def add_device(self, path: str, device: tuple[int, int], because: Because, *, mode: int) -> str:
         """Add a device node; ``mode`` holds its type (S_IFCHR or S_IFBLK) and permissions."""
         place = self._place(path)
-        self._put(Entry(place, Kind.DEVICE, mode, (because,), device=device))
-        return place
+        return self._put(Entry(place, Kind.DEVICE, mode, (because,), device=device))
 
     def add_from(self, root: Root, path: str, because: Because) -> str:
         """Add a data file of another root tree at its own path, with the links to it.
@@ -260,15 +242,18 @@ class ClosureBuilder:
                 "\n".join(lacking),
                 hint="install what is missing in the root tree, or leave out what needs it",
             )
-        ordered = sorted(self._entries.items(), key=lambda item: item[0].split("/"))
-        return FileClosure(MappingProxyType(dict(ordered)))
+        ordered = sorted(self._entries, key=lambda path: path.split("/"))
+        return FileClosure(MappingProxyType({path: self._finished(path) for path in ordered}))
+
+    def _finished(self, path: str) -> Entry:
+        entry, reasons = self._entries[path], tuple(self._reasons[path])
+        return entry if len(reasons) == 1 else replace(entry, because=reasons)
 
     def _add_dependencies(self, path: str, *, because: Because | None = None) -> None:
         needs = self._libraries.of(path)
         for needed in needs.found:
-            reason = Because(f"{needed.name}, {needed.need}", needed.by)
-            if because is not None and needed.by == path:
-                reason = because
+            own = because if needed.by == path else None
+            reason = own or Because(f"{needed.name}, {needed.need}", needed.by)
             self.add_leaf(needed.path, reason) if needed.leaf else self.add(needed.path, reason)
         self._missing.extend(self._lacking(missing) for missing in needs.missing)
 
@@ -278,18 +263,36 @@ class ClosureBuilder:
         if found is None:
             self._missing.append(self._complain(path, because))
             return
-        by = because
-        for link, target in found.links:
-            self._put(self._link(link, target, by))
-            by = Because("link to it:", link)
-        self._put(_file(found.path, self.root.host(found.path), found.status, by))
+        self._add_links(found)
+        self._add_found(found, because)
 
-    def _put(self, entry: Entry) -> None:
+    def _add_links(self, found: Located) -> None:
+        """Add the links on the way; they are there for what they lead to, not the reverse."""
+        because = Because("leads to", found.path)
+        for link, target in found.links:
+            known = self._entries.get(link)
+            if known is not None and known.target == target:
+                self._reasons[link][because] = None
+            else:
+                self._put(self._link(link, target, because))
+
+    def _add_found(self, found: Located, because: Because) -> bool:
+        """Add a file of the root, or one more reason for it; tell whether it is new."""
+        host = self.root.host(found.path)
+        known = self._entries.get(found.path)
+        if known is not None and known.source == host:
+            self._reasons[found.path][because] = None
+            return False
+        self._put(_file(found.path, host, found.status, because))
+        return True
+
+    def _put(self, entry: Entry) -> str:
         known = self._entries.get(entry.path)
         if known is None:
             self._add_parents(entry)
             self._entries[entry.path] = entry
-            return
+            self._reasons[entry.path] = dict.fromkeys(entry.because)
+            return entry.path
         if not _same(known, entry):
             raise ConflictError(
                 f"{entry.path} is claimed twice in the image:\n"
@@ -297,10 +300,10 @@ class ClosureBuilder:
                 f"  as {_describe(entry)}: {self._chain_words(entry.because)}",
                 hint="leave out one of the two",
             )
-        if entry.because[0] not in known.because:
-            both = known.because + entry.because
-            mode = max(known.mode, entry.mode) if known.kind is Kind.DIRECTORY else known.mode
-            self._entries[entry.path] = replace(known, because=both, mode=mode)
+        self._reasons[entry.path].update(dict.fromkeys(entry.because))
+        if known.kind is Kind.DIRECTORY and entry.mode > known.mode:
+            self._entries[entry.path] = replace(known, mode=entry.mode)
+        return entry.path
 
     def _add_parents(self, entry: Entry) -> None:
         parent = entry.path.rpartition("/")[0]
@@ -364,14 +367,9 @@ class ClosureBuilder:
     def _chain_words(self, because: tuple[Because, ...]) -> str:
         first = because[0]
         words = [str(first)]
-        if first.by is not None and first.by in self._entries:
-            rest = chain(first.by, lambda by: self._reasons(by))
-            words.extend(str(reason) for reason in rest)
+        if first.by is not None:
+            words.extend(str(reason) for reason in _chain(first.by, self._entries))
         return " <- ".join(words)
-
-    def _reasons(self, path: str) -> tuple[Because, ...]:
-        entry = self._entries.get(path)
-        return entry.because if entry else ()
 
 
 def _directory(path: str, mode: int, because: Because) -> Entry:

@@ -48,6 +48,7 @@ class Root:
         self.path = path
         self._prefix = os.fspath(path).rstrip("/")
         self._nodes: dict[str, _Node | None] = {}
+        self._ends: dict[str, Located | None] = {}
         try:
             with os.scandir(path):
                 pass
@@ -67,7 +68,11 @@ class Root:
         Raises LinkLoopError for a loop of links, InputError for a directory that cannot be
         searched.
         """
-        return self._follow(path, last=True)
+        try:
+            return self._ends[path]
+        except KeyError:
+            found = self._ends[path] = self._follow(path, last=True)
+            return found
 
     def locate_link(self, path: str) -> Located | None:
         """Like ``locate``, but stop at a symbolic link in the last place (as lstat does)."""
@@ -123,7 +128,7 @@ class Root:
 
     def _end(self, path: str) -> Located | None:
         try:
-            return self._follow(path, last=True)
+            return self.locate(path)
         except LinkLoopError:
             return None
 
