@@ -109,19 +109,24 @@ class FileClosure:
         """Follow the first reason of ``path`` back to a seed; raise KeyError if it is not in."""
         if path not in self.entries:
             raise KeyError(path)
-        return _chain(path, self.entries)
+        return chain(path, lambda by: _reasons(self.entries, by))
 
 
-def _chain(path: str, entries: Mapping[str, Entry]) -> tuple[Because, ...]:
+def chain(path: str, reasons: Callable[[str], tuple[Because, ...]]) -> tuple[Because, ...]:
     """Follow first reasons from ``path`` to a seed; a circle ends where it closes."""
     found: list[Because] = []
     seen: set[str] = set()
     current: str | None = path
-    while current in entries and current not in seen:
+    while current is not None and current not in seen:
         seen.add(current)
-        found.append(entries[current].because[0])
-        current = found[-1].by
+        because = reasons(current)
+        found.extend(because[:1])
+        current = because[0].by if because else None
     return tuple(found)
+
+
+def _reasons(entries: Mapping[str, Entry], path: str) -> tuple[Because, ...]:
+    return entries[path].because if path in entries else ()
 
 
 class ClosureBuilder:
@@ -368,7 +373,8 @@ class ClosureBuilder:
         first = because[0]
         words = [str(first)]
         if first.by is not None:
-            words.extend(str(reason) for reason in _chain(first.by, self._entries))
+            rest = chain(first.by, lambda by: _reasons(self._entries, by))
+            words.extend(str(reason) for reason in rest)
         return " <- ".join(words)
 
 
