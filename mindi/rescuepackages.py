@@ -26,7 +26,7 @@ def kernel_package(flavour: Flavour, architecture: str) -> str:
 
 # A root tree without these cannot become a rescue environment.
 REQUIRED = """
-    base-files base-passwd bash busybox-static coreutils diffutils e2fsprogs fdisk findutils
+    base-files base-passwd bash busybox-static coreutils dash diffutils e2fsprogs fdisk findutils
     grep gzip hostname kmod libc-bin libgcc-s1 login lvm2 mawk mdadm mount ncurses-base
     ncurses-bin netbase procps python3 sed tar udev util-linux
 """
@@ -63,7 +63,7 @@ RESCUE = {
     """,
     "media": "dvd+rw-tools genisoimage wodim xorriso",
     "first aid": """
-        gddrescue less lsof nano psmisc screen strace testdisk tmux vim-tiny
+        gddrescue less libcap2-bin lsof nano psmisc screen strace testdisk tmux vim-tiny
     """,
     "firmware": """
         amd64-microcode firmware-amd-graphics firmware-atheros firmware-bnx2 firmware-bnx2x

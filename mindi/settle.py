@@ -19,9 +19,10 @@ _COPIES = {
     "usr/share/openssh/sshd_config": "etc/ssh/sshd_config",
 }
 
-# Links of update-alternatives(1) that tools and scripts rely on: name, then what may stand for it.
+# Links of update-alternatives(1) and dpkg-divert(1) that tools and scripts rely on: name, then what may stand for it.
 _ALTERNATIVES = {
     "usr/bin/awk": ("usr/bin/gawk", "usr/bin/mawk"),
+    "usr/bin/sh": ("usr/bin/dash", "usr/bin/bash"),
     "usr/bin/editor": ("bin/nano", "usr/bin/vim.tiny"),
     "usr/bin/nc": ("bin/nc.openbsd",),
     "usr/bin/pager": ("usr/bin/less",),

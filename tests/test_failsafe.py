@@ -13,6 +13,7 @@ from initramfs.errors import MissingDependency, ToolError
 from mindi.failsafe import FailsafeRoot, Recipe, package_root
 from mindi.rescuepackages import Flavour, kernel_package, required_packages, rescue_packages
 from mindi.settle import settle
+from mindi.tools import KEYBOARD, KITS, SSHD, UDEV
 from tests.support.archive import Archive
 from tests.support.tools import require_tool
 
@@ -170,6 +171,12 @@ def test_only_its_owner_may_enter_a_root(cache: Path, archive: Archive) -> None:
 def test_packages_are_named_once() -> None:
     names = [*required_packages(), *rescue_packages()]
     assert len(names) == len(set(names))
+
+
+def test_every_tool_of_an_image_has_its_package_fetched() -> None:
+    kits = {kit.package for kit in (*KITS, UDEV, SSHD, KEYBOARD)}
+    # Stands for whichever of GRUB's packages the architecture has.
+    assert kits - {"grub-efi"} <= {*required_packages(), *rescue_packages()}
 
 
 @pytest.mark.parametrize(
