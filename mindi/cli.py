@@ -38,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """Return the parser of all commands, and each command's own by its name."""
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     common.add_argument("-q", "--quiet", action="store_true", help="say nothing but what matters")
     common.add_argument("--json", action="store_true", help="print the result as JSON")

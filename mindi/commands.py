@@ -6,9 +6,12 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from initramfs.errors import UsageError
@@ -50,6 +53,86 @@ def _build(arguments: argparse.Namespace, teller: Narrator) -> int:
     return 0
 
 
+def _inspect(arguments: argparse.Namespace, teller: Narrator) -> int:
+    from mindi.inspect import inspect
+
+    result = inspect(Path(arguments.image), verify=arguments.verify)
+    teller.close()
+    _print(result.to_json() if arguments.json else result.to_text())
+    return 0
+
+
+def _why(arguments: argparse.Namespace, teller: Narrator) -> int:
+    from mindi.inspect import why
+
+    result = why(Path(arguments.image), arguments.path)
+    teller.close()
+    _print(result.to_json() if arguments.json else result.to_text())
+    return 0
+
+
+def _diff(arguments: argparse.Namespace, teller: Narrator) -> int:
+    from mindi.diff import diff
+
+    with teller.step("reading both"):
+        result = diff(Path(arguments.image), Path(arguments.other))
+    teller.close()
+    _print(result.to_json() if arguments.json else result.to_text())
+    return 0 if result.is_equal else 1
+
+
+def _doctor(arguments: argparse.Namespace, teller: Narrator) -> int:
+    from mindi.cachefolder import cache_folder
+    from mindi.doctor import examine, gather_facts
+
+    result = examine(gather_facts(cache_folder(os.environ), environ=os.environ))
+    teller.close()
+    _print(result.to_json() if arguments.json else result.to_text())
+    return 0 if result.is_well else 1
+
+
+def _boot(arguments: argparse.Namespace, teller: Narrator) -> int:
+    from mindi.boot import boot_source, check, interact
+    from mindi.qemu import Firmware, Machine, Medium
+
+    kernel = Path(arguments.kernel) if arguments.kernel else None
+    image, medium = boot_source(
+        Path(arguments.image), medium=Medium(arguments.medium), kernel=kernel
+    )
+    with _logs(arguments.logs, keep=arguments.check) as logs:
+        machine = Machine(
+            image=image,
+            logs=logs,
+            firmware=Firmware(arguments.firmware),
+            medium=medium,
+            memory_mib=arguments.memory,
+            words=tuple(arguments.words.split()),
+        )
+        if not arguments.check:
+            teller.say("ctrl-a x ends the machine, ctrl-a c is QEMU's monitor")
+            teller.close()
+            return interact(machine)
+        with teller.step("boot and self-check") as step:
+            report = check(machine, tell=step.note)
+    teller.close()
+    _print(report.to_json() if arguments.json else report.to_text())
+    return 0 if report.ok else 1
+
+
+@contextmanager
+def _logs(asked: str | None, *, keep: bool) -> Iterator[Path]:
+    """Give the folder for a machine's logs: the one asked for, or one that may vanish."""
+    if asked is not None:
+        folder = Path(asked)
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    made = Path(tempfile.mkdtemp(prefix="mindi-boot-"))
+    yield made
+    if not keep:
+        shutil.rmtree(made)
+
+
 def this_host() -> Host:
     """Return what the machine that runs this is; ``SOURCE_DATE_EPOCH`` sets its clock."""
     from mindi.cachefolder import cache_folder
@@ -63,7 +146,7 @@ def this_host() -> Host:
 
 
 def _timestamp_s(environ: Mapping[str, str]) -> int:
-    """Seconds since 1970 for all that a build dates (reproducible-builds.org, SOURCE_DATE_EPOCH)."""
+    """Seconds since 1970 for all that a build dates (see reproducible-builds.org)."""
     epoch = environ.get("SOURCE_DATE_EPOCH")
     if not epoch:
         return int(time.time())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from initramfs.closure import Because, ClosureBuilder, FileClosure
 from initramfs.decompress import decompressed
@@ -15,9 +14,11 @@ from initramfs.kmodindex import index_files
 from initramfs.libraries import Libraries
 from initramfs.modselect import select_generic, select_host
 from initramfs.rootfs import Root
+from mindi.architecture import architecture_of
 from mindi.rescue import RescueReport, add_rescue_environment
 from mindi.sources import Sources
 from mindi.spec import ImageSpec, Selection
+from mindi.toolbox import add_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,15 @@ class Composition:
     rescue: RescueReport
     modules: tuple[Chosen, ...]
     firmware: FirmwareReport
+    architecture: str
 
 
 def compose(spec: ImageSpec, sources: Sources, host: HostModules) -> Composition:
     """Return the tree of the image; raise MissingDependency with the chain of all that lacks."""
+    architecture = architecture_of(sources.root)
     builder = ClosureBuilder(sources.root, Libraries(sources.root))
-    chosen = choose_modules(spec, sources, host)
+    tree = ModuleTree(sources.kernel.root, sources.kernel.version)
+    chosen = choose_modules(spec, tree, host)
     rescue = add_rescue_environment(
         builder,
         is_own=sources.is_own,
@@ -46,34 +50,37 @@ def compose(spec: ImageSpec, sources: Sources, host: HostModules) -> Composition
         cache=spec.cache if spec.use_cache else None,
     )
     for path in spec.add:
-        _add_asked_for(builder, path)
-    add_modules(builder, sources, chosen)
+        add_any(builder, path, Because("asked for with --add"))
+    add_modules(builder, sources.kernel.root, tree, chosen)
     firmware = find_firmware(sources.kernel.root, chosen)
     for blob in firmware.found:
         builder.add_from(
             sources.kernel.root, blob.path, Because("firmware of the module", blob.module)
         )
-    return Composition(builder.build(), rescue, chosen, firmware)
+    return Composition(builder.build(), rescue, chosen, firmware, architecture)
 
 
-def choose_modules(spec: ImageSpec, sources: Sources, host: HostModules) -> tuple[Chosen, ...]:
+def choose_modules(spec: ImageSpec, tree: ModuleTree, host: HostModules) -> tuple[Chosen, ...]:
     """Return the modules of the image, in an order in which they can be loaded."""
-    tree = ModuleTree(sources.kernel.root, sources.kernel.version)
     if spec.selection is Selection.GENERIC:
         wanted: Sequence[Wanted] = select_generic(tree)
     else:
         wanted = select_host(tree, modaliases=host.modaliases, loaded=host.loaded)
-    asked = [Wanted(name, Because("asked for with --add-module")) for name in spec.add_modules]
+    asked = [
+        Wanted(name, Because("asked for with --add-module"), is_named=True)
+        for name in spec.add_modules
+    ]
     return resolve_modules(tree, [*wanted, *asked], omit=spec.omit_modules)
 
 
-def add_modules(builder: ClosureBuilder, sources: Sources, chosen: Sequence[Chosen]) -> None:
+def add_modules(
+    builder: ClosureBuilder, root: Root, tree: ModuleTree, chosen: Sequence[Chosen]
+) -> None:
     """Add modules, uncompressed (the whole archive is compressed), and their indexes."""
-    folder = f"/lib/modules/{sources.kernel.version}"
-    tree = ModuleTree(sources.kernel.root, sources.kernel.version)
+    folder = f"/lib/modules/{tree.version}"
     for choice in chosen:
         path = f"{folder}/{choice.module.relative}"
-        source = sources.kernel.root.host(choice.module.path)
+        source = root.host(choice.module.path)
         if source.suffix == ".ko":
             builder.add_file(source, path, choice.because, mode=0o644)
         else:
@@ -81,16 +88,3 @@ def add_modules(builder: ClosureBuilder, sources: Sources, chosen: Sequence[Chos
     because = Because("index of the modules, for modprobe and udev")
     for name, content in index_files(tree, chosen).items():
         builder.add_content(f"{folder}/{name}", content, because)
-
-
-def _add_asked_for(builder: ClosureBuilder, path: str) -> None:
-    because = Because("asked for with --add")
-    if builder.root.is_dir(path):
-        builder.add_tree(path, because)
-    else:
-        builder.add(path, because)
-
-
-def host_root() -> Root:
-    """Return the root tree of the running system."""
-    return Root(Path("/"))

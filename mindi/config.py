@@ -233,7 +233,7 @@ def read_values(table: Mapping[str, object], *, where: str, mark: str = "") -> M
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return words that suggest what ``word`` was meant to be; empty where nothing is near."""
-    near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
+    near = difflib.get_close_matches(word, sorted(set(known)), n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 

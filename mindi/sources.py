@@ -24,6 +24,13 @@ class Sources:
     is_own: bool
     is_failsafe: bool
 
+    @property
+    def boot_roots(self) -> tuple[Root, ...]:
+        """Where boot loaders are looked for; a fail-safe image takes none of this system's."""
+        if self.is_own or self.is_failsafe:
+            return (self.root,)
+        return (self.root, Root(Path("/")))
+
 
 def find_sources(spec: ImageSpec, teller: Narrator, *, running: str) -> Sources:
     """Return the sources of a build; ``running`` is the release of the running kernel.

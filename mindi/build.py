@@ -1,0 +1,262 @@
+"""Builds a rescue image: from what was asked for to a medium that was read back and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from initramfs.codec import Codec
+from initramfs.errors import OutputError, UsageError
+from initramfs.hostmodules import HostModules, gather_host
+from initramfs.microcode import early_cpio, parse_cpuinfo
+from initramfs.pack import Packed, write_initrd
+from mindi.compose import Composition, compose
+from mindi.kernel import Kernel
+from mindi.output import check_writable, written_whole
+from mindi.progress import Narrator
+from mindi.record import (
+    AbsentFirmware,
+    AbsentTool,
+    ImageRecord,
+    ToolRecord,
+    make_record,
+    with_record,
+)
+from mindi.sources import Sources, find_sources
+from mindi.spec import ImageSpec, Output, Selection
+from mindi.version import version
+
+# Where the curve of size against time bends, for each codec, on the files of an image.
+_LEVELS = {Codec.ZSTD: 4, Codec.XZ: 3, Codec.GZIP: 6, Codec.LZO: 3, Codec.NONE: 0}
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What was built: sizes in bytes, time in seconds; ``absent`` tools with their packages."""
+
+    file: Path
+    output: Output
+    size_bytes: int
+    initrd_bytes: int
+    initrd_sha256: str
+    unpacked_bytes: int
+    kernel: Path
+    kernel_version: str
+    selection: Selection
+    codec: Codec
+    level: int
+    entries: int
+    modules: int
+    libraries: int
+    tools: int
+    tools_absent: tuple[AbsentTool, ...]
+    firmware: int
+    firmware_absent: int
+    frames: int
+    frames_from_cache: int
+    boots: tuple[str, ...]
+    seconds: float
+
+    def to_json(self) -> dict[str, object]:
+        """Return the report as JSON values."""
+        values = asdict(self)
+        values["file"], values["kernel"] = str(self.file), str(self.kernel)
+        return values
+
+    def to_text(self) -> str:
+        """Return the report as lines for a person."""
+        selection = "this machine" if self.selection is Selection.HOST_ONLY else "any machine"
+        lines = [
+            f"{self.file}: {_mib(self.size_bytes)}, for {selection}",
+            f"  kernel       Linux {self.kernel_version} ({self.kernel})",
+            f"  initrd       {_mib(self.initrd_bytes)} {self.codec} -{self.level}, "
+            f"{_mib(self.unpacked_bytes)} in memory, {self.entries} entries",
+            f"  modules      {self.modules}, with {self.firmware} firmware files"
+            + (f" ({self.firmware_absent} named but not here)" if self.firmware_absent else ""),
+            f"  libraries    {self.libraries}",
+            f"  tools        {self.tools}",
+        ]
+        if self.boots:
+            lines.append(f"  boots        {'; '.join(self.boots)}")
+        if self.tools_absent:
+            names = ", ".join(tool.name for tool in self.tools_absent)
+            packages = " ".join(sorted({tool.package for tool in self.tools_absent}))
+            lines += [f"  without      {names}", f"               (packages: {packages})"]
+        lines.append(f"  built in     {self.seconds:.1f} s")
+        return "\n".join(lines)
+
+
+def build(spec: ImageSpec, teller: Narrator) -> BuildReport:
+    """Build what ``spec`` asks for; the file is there whole afterwards, or not at all.
+
+    Raises ImageError of the kind that fits: see docs/commands.md.
+    """
+    start = time.monotonic()
+    check_writable(spec.file)
+    sources = find_sources(spec, teller, running=platform.release())
+    codec = choose_codec(spec, sources.kernel)
+    level = _LEVELS[codec] if spec.level is None else spec.level
+    is_host_only = spec.selection is Selection.HOST_ONLY
+    with teller.step("root tree") as step:
+        composition = compose(spec, sources, gather_host() if is_host_only else HostModules())
+        step.note(f"{len(composition.closure)} entries, {len(composition.modules)} modules")
+    record = _record(spec, sources, composition, codec=codec, level=level)
+    if spec.output is Output.INITRAMFS:
+        with written_whole(spec.file) as part:
+            packed = _pack(spec, sources, composition, record, part, teller)
+        boots: tuple[str, ...] = ()
+    else:
+        packed, boots = _write_iso(spec, sources, composition, record, teller)
+    return BuildReport(
+        file=spec.file,
+        output=spec.output,
+        size_bytes=spec.file.stat().st_size,
+        initrd_bytes=packed.size_bytes,
+        initrd_sha256=packed.sha256,
+        unpacked_bytes=packed.unpacked_bytes,
+        kernel=sources.kernel.image,
+        kernel_version=sources.kernel.version,
+        selection=spec.selection,
+        codec=codec,
+        level=level,
+        entries=packed.entries,
+        modules=len(composition.modules),
+        libraries=record.libraries,
+        tools=len(record.tools),
+        tools_absent=record.tools_absent,
+        firmware=len(composition.firmware.found),
+        firmware_absent=len(composition.firmware.absent),
+        frames=packed.frames,
+        frames_from_cache=packed.frames_from_cache,
+        boots=boots,
+        seconds=time.monotonic() - start,
+    )
+
+
+def choose_codec(spec: ImageSpec, kernel: Kernel) -> Codec:
+    """Return the codec asked for, or the kernel's best; raise UsageError if it cannot undo it."""
+    codec = spec.codec
+    if codec is None:
+        return kernel.best_codec
+    if codec is not Codec.NONE and kernel.codecs and codec not in kernel.codecs:
+        known = ", ".join(sorted(kernel.codecs))
+        raise UsageError(
+            f"the kernel {kernel.version} cannot read an initrd compressed with {codec}",
+            hint=f"its configuration names {known}; choose one with --codec, or leave it out",
+        )
+    return codec
+
+
+def _record(
+    spec: ImageSpec, sources: Sources, composition: Composition, *, codec: Codec, level: int
+) -> ImageRecord:
+    return make_record(
+        composition.closure,
+        mindi_version=version(),
+        created_s=spec.timestamp_s,
+        architecture=composition.architecture,
+        kernel_version=sources.kernel.version,
+        selection=spec.selection,
+        output=spec.output,
+        codec=codec,
+        level=level,
+        label=spec.label,
+        tools=(
+            ToolRecord(tool.name, tool.path, tool.version_argv) for tool in composition.rescue.found
+        ),
+        tools_absent=(AbsentTool(tool.name, tool.package) for tool in composition.rescue.absent),
+        firmware_absent=(
+            AbsentFirmware(blob.name, blob.module) for blob in composition.firmware.absent
+        ),
+        modules=sorted(choice.module.name for choice in composition.modules),
+    )
+
+
+def _pack(
+    spec: ImageSpec,
+    sources: Sources,
+    composition: Composition,
+    record: ImageRecord,
+    out: Path,
+    teller: Narrator,
+) -> Packed:
+    cpus = None
+    if spec.selection is Selection.HOST_ONLY:
+        cpus = parse_cpuinfo(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace"))
+    with teller.step("initrd") as step:
+        with out.open("wb") as stream:
+            packed = write_initrd(
+                with_record(composition.closure, record),
+                stream,
+                codec=record.codec,
+                level=record.level,
+                timestamp_s=spec.timestamp_s,
+                early=early_cpio(sources.kernel.root, cpus=cpus),
+                cache=spec.cache if spec.use_cache else None,
+                jobs=spec.jobs,
+                progress=step.update,
+            )
+        _check_digest(out, packed.sha256)
+        step.note(
+            f"{_mib(packed.size_bytes)}, {packed.frames_from_cache} of {packed.frames} cached"
+        )
+    return packed
+
+
+def _check_digest(file: Path, expected: str) -> None:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(_READ_BYTES):
+            digest.update(block)
+    if digest.hexdigest() != expected:
+        raise OutputError(
+            f"{file} reads back different from what was written",
+            hint="the disk or the memory of this machine is not to be trusted: check both",
+        )
+
+
+def _write_iso(
+    spec: ImageSpec,
+    sources: Sources,
+    composition: Composition,
+    record: ImageRecord,
+    teller: Narrator,
+) -> tuple[Packed, tuple[str, ...]]:
+    from mindi.bootfiles import find_boot_files
+    from mindi.iso import IsoSpec, write_iso
+    from mindi.menu import image_title, rescue_menu
+
+    boot = find_boot_files(sources.boot_roots, architecture=record.architecture)
+    host = spec.host_name if spec.selection is Selection.HOST_ONLY else "any machine"
+    menu = rescue_menu(
+        image_title(host, spec.timestamp_s),
+        kernel_arguments=spec.kernel_arguments,
+        architecture=record.architecture,
+    )
+    with tempfile.TemporaryDirectory(prefix=".mindi-", dir=spec.file.parent) as folder:
+        initrd = Path(folder) / "initrd.img"
+        packed = _pack(spec, sources, composition, record, initrd, teller)
+        with teller.step("ISO") as step:
+            report = write_iso(
+                IsoSpec(
+                    kernel=sources.kernel.image,
+                    initrd=initrd,
+                    menu=menu,
+                    boot=boot,
+                    label=spec.label,
+                    timestamp_s=spec.timestamp_s,
+                ),
+                spec.file,
+                progress=step.update,
+            )
+            step.note(f"{_mib(report.size_bytes)}, read back and compared")
+    return packed, report.boots
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / (1 << 20):.1f} MiB"
