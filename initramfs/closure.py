@@ -134,8 +134,7 @@ class ClosureBuilder:
 
     def __init__(self, root: Root, libraries: Libraries) -> None:
         """Start an empty image of ``root``; ``libraries`` resolves in that same root."""
-        self.root = root
-        self._libraries = libraries
+        self.root, self._libraries = root, libraries
         self._entries: dict[str, Entry] = {}
         self._reasons: dict[str, dict[Because, None]] = {}
         self._missing: list[str] = []
@@ -366,8 +365,8 @@ class ClosureBuilder:
     def _lacking(self, missing: Missing) -> str:
         entry = self._entries.get(missing.by)
         origin = f" ({self._chain_words(entry.because)})" if entry else ""
-        places = ", ".join(missing.searched)
-        return f"{missing.by}{origin} needs {missing.name}, not found in: {places}"
+        needs = f"{missing.by}{origin} needs {missing.name}"
+        return f"{needs}, not found in: {', '.join(missing.searched)}"
 
     def _chain_words(self, because: tuple[Because, ...]) -> str:
         first = because[0]
@@ -398,5 +397,4 @@ def _same(one: Entry, other: Entry) -> bool:
 
 
 def _describe(entry: Entry) -> str:
-    origin = entry.source or entry.target or ""
-    return f"{entry.kind} {origin}".rstrip()
+    return f"{entry.kind} {entry.source or entry.target or ''}".rstrip()
