@@ -17,6 +17,9 @@ from initramfs.cpio import TRAILER, header
 from initramfs.decompress import decompress
 from initramfs.rootfs import Root
 
+EARLY_FOLDER = "/kernel/x86/microcode"
+"""Where the kernel looks for microcode in the early archive; it unpacks it there as well."""
+
 _FOLDER = "/lib/firmware"
 _INTEL_FILE = re.compile(r"([0-9a-f]{2})-([0-9a-f]{2})-([0-9a-f]{2})(\.xz|\.zst)?")
 _AMD_FILE = re.compile(r"microcode_amd(?:_fam([0-9a-f]{2})h)?\.bin(\.xz|\.zst)?")
@@ -57,6 +60,11 @@ def parse_cpuinfo(text: str) -> frozenset[Cpu]:
     return frozenset(found)
 
 
+def is_early(path: str) -> bool:
+    """Tell whether the ``path`` of an image comes of its early archive."""
+    return f"{EARLY_FOLDER}/".startswith(f"{path}/") or path.startswith(f"{EARLY_FOLDER}/")
+
+
 def early_cpio(root: Root, *, cpus: Iterable[Cpu] | None) -> bytes | None:
     """Return the early archive with what ``root`` has of microcode; None if it has none.
 
@@ -76,11 +84,13 @@ def early_cpio(root: Root, *, cpus: Iterable[Cpu] | None) -> bytes | None:
         return None
     archive = b"".join(
         header(name, mode=stat.S_IFDIR | 0o755, inode=number, links=2)
-        for number, name in enumerate((b"kernel", b"kernel/x86", b"kernel/x86/microcode"), start=1)
+        for number, name in enumerate(
+            (b"kernel", b"kernel/x86", EARLY_FOLDER[1:].encode()), start=1
+        )
     )
     for number, (vendor, blob) in enumerate(blobs.items(), start=4):
         if blob:
-            archive += _file(f"kernel/x86/microcode/{vendor}.bin".encode(), blob, number, archive)
+            archive += _file(f"{EARLY_FOLDER}/{vendor}.bin"[1:].encode(), blob, number, archive)
     archive += header(TRAILER)
     return archive + b"\0" * (-len(archive) % _ARCHIVE_ALIGNMENT)
 

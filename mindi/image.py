@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import io
+import stat
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from initramfs.cpio import CpioMember
 from initramfs.errors import InputError
+from initramfs.microcode import is_early
 from initramfs.unpack import InitrdReader, Limits
 from mindi.record import ImageRecord
 from restore.contract import IMAGE_RECORD
@@ -48,7 +50,8 @@ class Extent:
 class Image:
     """An image on the build host: its kind, its record, and where in the file the initrd is.
 
-    ``files`` are those on the medium (ISO only), by path, the initrd among them.
+    ``files`` are those on the medium (ISO only), by path, the initrd among them; ``microcode``
+    those of the early archive, with their sizes.
     """
 
     path: Path
@@ -56,6 +59,7 @@ class Image:
     size_bytes: int
     initrd: Extent
     files: Mapping[str, Extent]
+    microcode: tuple[tuple[str, int], ...]
     record: ImageRecord
 
     def members(self, *, limits: Limits | None = None) -> Iterator[CpioMember]:
@@ -92,14 +96,17 @@ def open_image(path: Path) -> Image:
                     f"{path} is an ISO without {INITRD_PATH}", hint="mindi did not make it"
                 )
             initrd = files[INITRD_PATH]
-        record = _read_record(_Part(file, initrd), path)
-    return Image(path, medium, size, initrd, MappingProxyType(dict(files)), record)
+        microcode, record = _read_record(_Part(file, initrd), path)
+    return Image(path, medium, size, initrd, MappingProxyType(dict(files)), microcode, record)
 
 
-def _read_record(initrd: _Part, path: Path) -> ImageRecord:
+def _read_record(initrd: _Part, path: Path) -> tuple[tuple[tuple[str, int], ...], ImageRecord]:
+    early: list[tuple[str, int]] = []
     for member in InitrdReader(initrd, name=f"the initrd of {path}"):
         if member.path == IMAGE_RECORD:
-            return ImageRecord.from_json(member.read(RECORD_LIMIT_BYTES))
+            return tuple(early), ImageRecord.from_json(member.read(RECORD_LIMIT_BYTES))
+        if is_early(member.path) and stat.S_ISREG(member.mode):
+            early.append((member.path, member.size_bytes))
     raise InputError(f"{path} is an initrd without {IMAGE_RECORD}", hint="mindi did not make it")
 
 

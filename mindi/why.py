@@ -1,0 +1,156 @@
+"""Why something is in an image: answers from the image's record (``mindi why``)."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from initramfs.closure import Because, chain
+from initramfs.errors import ImageError
+from initramfs.rootfs import MAX_LINKS
+from mindi.image import open_image
+from mindi.plainwords import printable, size_words
+from mindi.record import RecordedEntry
+
+_CLOSE_MATCHES = 5
+
+
+class NotInImage(ImageError):
+    """What was asked about is not in the image."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Why one path is in an image: all its reasons, and the first followed back to a seed."""
+
+    path: str
+    mode: int
+    size_bytes: int
+    target: str | None
+    because: tuple[Because, ...]
+    chain: tuple[Because, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """The answers to one question."""
+
+    asked: str
+    answers: tuple[Answer, ...]
+
+    def to_text(self) -> str:
+        """Return the answers for a terminal."""
+        lines: list[str] = []
+        for answer in self.answers:
+            arrow = f" -> {printable(answer.target)}" if answer.target is not None else ""
+            size = f"  {size_words(answer.size_bytes)}" if stat.S_ISREG(answer.mode) else ""
+            lines.append(f"{printable(answer.path)}{arrow}{size}")
+            lines += [f"    {printable(str(reason))}" for reason in answer.chain]
+            others = answer.because[1:]
+            if others:
+                lines.append("  also:")
+                lines += [f"    {printable(str(reason))}" for reason in others]
+        return "\n".join(lines) + "\n"
+
+    def to_json(self) -> dict[str, object]:
+        """Return asked, and answers: path, mode, size_bytes, target, because, chain.
+
+        ``because`` is all reasons, ``chain`` the first reasons back to a seed; each reason is
+        an object of ``what`` and ``by``, the path that asked, null in a seed.
+        """
+        return {
+            "asked": self.asked,
+            "answers": [
+                {
+                    "path": answer.path,
+                    "mode": f"{answer.mode:06o}",
+                    "size_bytes": answer.size_bytes,
+                    "target": answer.target,
+                    "because": [_reason_json(reason) for reason in answer.because],
+                    "chain": [_reason_json(reason) for reason in answer.chain],
+                }
+                for answer in self.answers
+            ],
+        }
+
+
+def why(path: Path, asked: str) -> Why:
+    """Say why ``asked`` is in the image at ``path``.
+
+    ``asked`` is a path of the image (links in it are followed), the end of one, or just a
+    name: of a program, a library, a kernel module. Raises NotInImage, with what is close.
+    """
+    record = open_image(path).record
+    found = _find(record.entries, asked)
+    if not found:
+        names = {name for entry in record.entries for name in (entry, entry.rpartition("/")[2])}
+        close = difflib.get_close_matches(asked, sorted(names), n=_CLOSE_MATCHES)
+        raise NotInImage(
+            f"{asked} is not in {path}",
+            hint="close to it are: " + ", ".join(close) if close else None,
+        )
+    return Why(asked, tuple(_answer(record.entries, name) for name in found))
+
+
+def _answer(entries: Mapping[str, RecordedEntry], path: str) -> Answer:
+    entry = entries[path]
+
+    def reasons(by: str) -> tuple[Because, ...]:
+        return entries[by].because if by in entries else ()
+
+    return Answer(
+        path=path,
+        mode=entry.mode,
+        size_bytes=entry.size_bytes,
+        target=entry.target,
+        because=entry.because,
+        chain=chain(path, reasons),
+    )
+
+
+def _find(entries: Mapping[str, RecordedEntry], asked: str) -> tuple[str, ...]:
+    """Return the paths that ``asked`` means: itself and what it leads to, or all of its name."""
+    if asked.startswith("/"):
+        found = _follow(entries, asked)
+        if found:
+            return found
+    end = "/" + asked.strip("/")
+    named = [path for path in entries if path.endswith(end)]
+    if not named:
+        # The kernel takes - and _ in the name of a module for the same.
+        module = re.compile(re.sub("[-_]", "[-_]", re.escape(end)) + r"\.ko(\.\w+)?")
+        named = [path for path in entries if module.fullmatch("/" + path.rpartition("/")[2])]
+    return tuple(sorted(named, key=lambda path: (stat.S_ISDIR(entries[path].mode), path)))
+
+
+def _follow(entries: Mapping[str, RecordedEntry], asked: str) -> tuple[str, ...]:
+    """Return the path that ``asked`` is, and those it leads to if it is a link."""
+    found: list[str] = []
+    pending = [part for part in reversed(asked.split("/")) if part not in ("", ".")]
+    current, crossed = "", 0
+    while pending:
+        part = pending.pop()
+        here = current.rpartition("/")[0] if part == ".." else f"{current}/{part}"
+        entry = entries.get(here)
+        if entry is None and here:
+            return ()
+        if not pending:
+            found.append(here)
+        current = here
+        if entry is not None and entry.target is not None:
+            crossed += 1
+            if crossed > MAX_LINKS:
+                return tuple(found)
+            current = "" if entry.target.startswith("/") else here.rpartition("/")[0]
+            pending += [p for p in reversed(entry.target.split("/")) if p not in ("", ".")]
+    return tuple(dict.fromkeys(found))
+
+
+def _reason_json(reason: Because) -> dict[str, str | None]:
+    return {"what": reason.what, "by": reason.by}
