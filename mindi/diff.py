@@ -70,7 +70,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A field of the two records that differs, in words."""
+    """A field of the two records that differs; of a list, the names that only one of them has."""
 
     name: str
     one: str
@@ -205,7 +205,12 @@ def _digest(chunks: Iterable[bytes]) -> str:
 
 def _facts(one: ImageRecord, other: ImageRecord) -> tuple[Fact, ...]:
     pairs = zip(_words(one).items(), _words(other).values(), strict=True)
-    return tuple(Fact(name, mine, its) for (name, mine), its in pairs if mine != its)
+    facts = [Fact(name, mine, its) for (name, mine), its in pairs if mine != its]
+    for (name, mine_all), its_all in zip(_names(one).items(), _names(other).values(), strict=True):
+        mine, its = " ".join(sorted(mine_all - its_all)), " ".join(sorted(its_all - mine_all))
+        if mine or its:
+            facts.append(Fact(name, mine, its))
+    return tuple(facts)
 
 
 def _words(record: ImageRecord) -> dict[str, str]:
@@ -219,10 +224,16 @@ def _words(record: ImageRecord) -> dict[str, str]:
         "codec": record.codec.value,
         "level": str(record.level),
         "label": record.label,
-        "modules": " ".join(sorted(record.modules)),
-        "tools": " ".join(sorted(tool.name for tool in record.tools)),
-        "tools_absent": " ".join(sorted(tool.name for tool in record.tools_absent)),
-        "firmware_absent": " ".join(sorted(blob.name for blob in record.firmware_absent)),
+    }
+
+
+def _names(record: ImageRecord) -> dict[str, frozenset[str]]:
+    """Return the lists of a record; of these only what one image has and the other has not."""
+    return {
+        "modules": frozenset(record.modules),
+        "tools": frozenset(tool.name for tool in record.tools),
+        "tools_absent": frozenset(tool.name for tool in record.tools_absent),
+        "firmware_absent": frozenset(blob.name for blob in record.firmware_absent),
     }
 
 
@@ -231,7 +242,9 @@ def _signed(size_bytes: int) -> str:
 
 
 def _state_json(state: State | None) -> dict[str, object] | None:
-    return state and {
+    if state is None:
+        return None
+    return {
         "mode": f"{state.mode:06o}",
         "size_bytes": state.size_bytes,
         "target": state.target,

@@ -80,7 +80,7 @@ class Inspection:
         record = self.record
         lines = [
             f"{printable(str(self.path))}: {self.medium}, {size_words(self.size_bytes)}",
-            f"  made      {date_words(record.created_s)} by mindi {printable(record.mindi_version)}",
+            f"  made      {date_words(record.created_s)}, mindi {printable(record.mindi_version)}",
             f"  label     {printable(record.label)}",
             f"  kernel    {printable(record.kernel_version)} ({printable(record.architecture)})",
             f"  selection {record.selection}, {len(record.modules)} modules",
@@ -102,7 +102,11 @@ class Inspection:
         ]
         lines += ["", "biggest:"]
         lines += [f"  {size_words(size):>10} {printable(path)}" for path, size in self.biggest]
-        lines += ["", "tools:"]
+        return "\n".join(lines + self._lists()) + "\n"
+
+    def _lists(self) -> list[str]:
+        record = self.record
+        lines = ["", "tools:"]
         lines += [f"  {printable(tool.name):<20} {printable(tool.path)}" for tool in record.tools]
         if record.tools_absent:
             lines += ["", "absent tools (package):"]
@@ -116,10 +120,10 @@ class Inspection:
                 f"  {printable(blob.name)} ({printable(blob.module)})"
                 for blob in record.firmware_absent
             ]
-        return "\n".join(lines) + "\n"
+        return lines
 
     def to_json(self) -> dict[str, object]:
-        """Return image, medium, sizes, what it was made of, tools, groups, biggest, microcode, verified.
+        """Return image, medium, sizes, what it was made of, tools, groups, biggest, verified.
 
         All sizes are in bytes, ``created_s`` in seconds since 1970; ``verified`` is null
         where the image was not read whole.

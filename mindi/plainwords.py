@@ -17,11 +17,11 @@ def size_words(size_bytes: int) -> str:
     if size_bytes < 1000:
         return f"{size_bytes} bytes"
     size = float(size_bytes)
-    for unit in ("kB", "MB", "GB"):
+    for unit in ("kB", "MB"):
         size /= 1000
         if size < 999.95:
-            break
-    return f"{size:.1f} {unit}"
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} GB"
 
 
 def date_words(seconds: int) -> str:
