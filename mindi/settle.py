@@ -19,7 +19,8 @@ _COPIES = {
     "usr/share/openssh/sshd_config": "etc/ssh/sshd_config",
 }
 
-# Links of update-alternatives(1) and dpkg-divert(1) that tools and scripts rely on: name, then what may stand for it.
+# Links that update-alternatives(1) and dpkg-divert(1) make and that scripts rely on: the name, then
+# what may stand for it.
 _ALTERNATIVES = {
     "usr/bin/awk": ("usr/bin/gawk", "usr/bin/mawk"),
     "usr/bin/sh": ("usr/bin/dash", "usr/bin/bash"),
