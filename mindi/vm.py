@@ -43,6 +43,9 @@ from mindi.verdict import Event, Reader
 from restore.contract import READY
 
 PANIC = "Kernel panic - not syncing"
+BAD_INITRD = "Initramfs unpacking failed"
+"""What a kernel says of a damaged initrd; it goes on with the files it got until then."""
+
 ARGV = "argv"
 QEMU_LOG = "qemu.log"
 SCREEN = "screen.png"
@@ -136,9 +139,9 @@ class Vm:
         deadline = time.monotonic() + timeout_s * self.accelerator.factor
         while True:
             alive = self._drain(_POLL_S)
+            self._check_kernel()
             if READY in self.serial_text():
                 return self.elapsed_s()
-            self._check_panic()
             if not alive:
                 raise self._failure(f"the machine ended before it said '{READY}'")
             if time.monotonic() > deadline:
@@ -155,7 +158,9 @@ class Vm:
 
         patterns = [pattern, re.escape(PANIC), pexpect.EOF, pexpect.TIMEOUT]
         scaled_s = timeout_s * self.accelerator.factor
-        console = self._running()
+        console = self._console
+        if console is None:
+            raise self._failure(f"the machine ended before its console showed {pattern!r}")
         match console.expect(patterns, timeout=scaled_s):
             case 0:
                 return cast("re.Match[str]", console.match)
@@ -167,7 +172,9 @@ class Vm:
 
     def sendline(self, text: str = "") -> None:
         """Type one line on the serial console."""
-        self._running().sendline(text)
+        if self._console is None:
+            raise self._failure("the machine ended, nobody reads what is typed")
+        self._console.sendline(text)
 
     def verdicts(self, silence_s: float) -> Iterator[Event]:
         """Yield what the guest reports, from the first line not yet taken, until it ends.
@@ -184,7 +191,7 @@ class Vm:
                 last = time.monotonic()
             if not alive:
                 return
-            self._check_panic()
+            self._check_kernel()
             if time.monotonic() - last > limit_s:
                 raise self._failure(f"the guest reported nothing for {limit_s:.0f} s")
 
@@ -224,8 +231,8 @@ class Vm:
                 pass
         if self._qmp is not None:
             self._qmp.close()
-            self._qmp = None
         self._console.close(force=True)
+        self._console = self._qmp = None
 
     def _spawn(self, argv: tuple[str, ...]) -> None:
         import pexpect
@@ -244,11 +251,6 @@ class Vm:
         child.delaybeforesend = None  # type: ignore[assignment]
         self._console = cast("_Console", child)
 
-    def _running(self) -> _Console:
-        if self._console is None:
-            raise ToolError("the machine was not started")
-        return self._console
-
     def _monitor(self) -> Qmp:
         if self._qmp is None:
             raise ToolError("the machine does not run")
@@ -261,10 +263,15 @@ class Vm:
         """
         import pexpect
 
-        return self._running().expect([pexpect.EOF, pexpect.TIMEOUT], timeout=seconds) == 1
+        if self._console is None:
+            return False
+        return self._console.expect([pexpect.EOF, pexpect.TIMEOUT], timeout=seconds) == 1
 
-    def _check_panic(self) -> None:
-        if PANIC in self._log_text(SERIAL_LOG):
+    def _check_kernel(self) -> None:
+        text = self._log_text(SERIAL_LOG)
+        if BAD_INITRD in text:
+            raise self._failure("the guest's kernel could not unpack its initrd")
+        if PANIC in text:
             raise self._failure("the guest's kernel panicked")
 
     def _failure(self, message: str) -> GuestError:
