@@ -26,7 +26,8 @@ _PACKAGES = """
     linux-image-cloud-amd64 dracut initramfs-tools-core rear zstd cpio xorriso isolinux syslinux
     syslinux-common genisoimage file procps less nano isc-dhcp-client iproute2 kmod udev
     systemd-sysv python3 liblzo2-2 busybox-static grub-common grub2-common grub-pc-bin
-    grub-efi-amd64-bin grub-efi-amd64-signed shim-signed lvm2 mdadm cryptsetup dosfstools e2fsprogs xfsprogs
+    grub-efi-amd64-bin grub-efi-amd64-signed shim-signed lvm2 mdadm cryptsetup dosfstools
+    e2fsprogs xfsprogs
     btrfs-progs openssh-client parted gdisk fdisk efibootmgr nfs-common rsync
 """
 
