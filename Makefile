@@ -10,8 +10,8 @@ help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*##  */\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 rescue: build/rescue.iso  ## build build/rescue.iso for this machine, boot it in QEMU, report
-	@$(BIN)/mindi boot $< --check
-	@$(BIN)/mindi inspect $<
+	@$(BIN)/mindi boot $< --check --logs build/boot
+	@$(BIN)/mindi inspect $< | sed '/^$$/q'
 
 .PHONY: build/rescue.iso
 build/rescue.iso:
