@@ -187,13 +187,12 @@ class _Resolution:
         self._pending.append(name)
 
     def _gather_needs(self, name: str) -> None:
-        parent = self._path(name)
-        because = Because("needed by the module", parent)
+        self._closure(name)
+        because = Because("needed by the module", self._path(name))
         for need in self._depends(name):
             if self._is_present(need):
                 self._take(need, _Reason(because, name))
         self._soft[name] = self._gather_soft(name, self._tree.info(name), None)
-        self._closure(name)
         self._note_missing(name)
 
     def _gather_soft(self, name: str, info: Modinfo, builtin: Because | None) -> tuple[str, ...]:

@@ -209,6 +209,8 @@ def _section(read: Read, name: bytes) -> bytes:
     layout = _LAYOUTS.get(header[4:6])
     if not header.startswith(b"\x7fELF") or layout is None:
         raise _Damaged("it is not in ELF format")
+    if len(header) < layout.header.size:
+        raise _Damaged("it ends within its header")
     (_, kind, _, _, _, _, table_at, _, _, _, _, entry_size, count, names_index) = (
         layout.header.unpack_from(header)
     )

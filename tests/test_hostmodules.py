@@ -1,0 +1,48 @@
+"""What the machine says of its modules is read from any sysfs and procfs given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from initramfs.errors import InputError
+from initramfs.hostmodules import HostModules, gather_host
+
+
+def _device(sys: Path, path: str, modalias: str) -> None:
+    folder = sys / "devices" / path
+    folder.mkdir(parents=True)
+    (folder / "modalias").write_text(f"{modalias}\n")
+
+
+def test_gathers_modaliases_and_loaded_modules(tmp_path: Path) -> None:
+    _device(tmp_path / "sys", "pci0/0000:00:01.0", "pci:v1d2")
+    _device(tmp_path / "sys", "pci0/0000:00:01.0/usb1/1-0", "usb:v3p4")
+    _device(tmp_path / "sys", "pci0/0000:00:02.0", "pci:v1d2")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/modules").write_text(
+        "b 16384 0 - Live 0x0000000000000000\na 20480 1 b, Live 0x0000000000000000 (OE)\n"
+    )
+
+    found = gather_host(tmp_path / "sys", tmp_path / "proc")
+
+    assert found == HostModules(modaliases=("pci:v1d2", "usb:v3p4"), loaded=("a", "b"))
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    _device(tmp_path / "sys", "pci0", "pci:v1")
+    (tmp_path / "sys/devices/pci0/subsystem").symlink_to("..")
+
+    assert gather_host(tmp_path / "sys", tmp_path).modaliases == ("pci:v1",)
+
+
+def test_a_kernel_without_modules_has_none_loaded(tmp_path: Path) -> None:
+    _device(tmp_path / "sys", "pci0", "pci:v1")
+
+    assert gather_host(tmp_path / "sys", tmp_path).loaded == ()
+
+
+def test_a_machine_without_sysfs_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="devices is missing"):
+        gather_host(tmp_path / "sys", tmp_path)
