@@ -63,7 +63,7 @@ def _inspect(arguments: argparse.Namespace, teller: Narrator) -> int:
 
 
 def _why(arguments: argparse.Namespace, teller: Narrator) -> int:
-    from mindi.inspect import why
+    from mindi.why import why
 
     result = why(Path(arguments.image), arguments.path)
     teller.close()
@@ -78,7 +78,7 @@ def _diff(arguments: argparse.Namespace, teller: Narrator) -> int:
         result = diff(Path(arguments.image), Path(arguments.other))
     teller.close()
     _print(result.to_json() if arguments.json else result.to_text())
-    return 0 if result.is_equal else 1
+    return 0 if result.equal else 1
 
 
 def _doctor(arguments: argparse.Namespace, teller: Narrator) -> int:

@@ -38,6 +38,8 @@ def compose(spec: ImageSpec, sources: Sources, host: HostModules) -> Composition
     builder = ClosureBuilder(sources.root, Libraries(sources.root))
     tree = ModuleTree(sources.kernel.root, sources.kernel.version)
     chosen = choose_modules(spec, tree, host)
+    for path in spec.add:
+        add_any(builder, path, Because("asked for with --add"))
     rescue = add_rescue_environment(
         builder,
         is_own=sources.is_own,
@@ -47,10 +49,10 @@ def compose(spec: ImageSpec, sources: Sources, host: HostModules) -> Composition
         keymap=spec.keymap,
         locale=spec.locale,
         host_name=spec.host_name,
+        load=spec.add_modules,
         cache=spec.cache if spec.use_cache else None,
+        jobs=spec.jobs,
     )
-    for path in spec.add:
-        add_any(builder, path, Because("asked for with --add"))
     add_modules(builder, sources.kernel.root, tree, chosen)
     firmware = find_firmware(sources.kernel.root, chosen)
     for blob in firmware.found:
