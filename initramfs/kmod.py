@@ -163,13 +163,13 @@ class _Resolution:
 
     def _find(self, want: Wanted) -> tuple[str, ...]:
         found = self._tree.lookup(want.name)
-        if found:
-            return found
         name = normalise(want.name)
-        if self._tree.is_builtin(want.name):
-            self._gather_soft(name, self._tree.builtin_info.get(name, Modinfo()), want.because)
-            return ()
-        raise self._unknown(want)
+        if name in self._tree.builtin:
+            info = self._tree.builtin_info.get(name, Modinfo())
+            self._gather_soft(name, info, is_builtin=True)
+        elif not found and not self._tree.is_builtin(want.name):
+            raise self._unknown(want)
+        return found
 
     def _take(self, name: str, reason: _Reason, *, is_named: bool = False) -> None:
         if name in self._reasons:
@@ -192,14 +192,16 @@ class _Resolution:
         for need in self._depends(name):
             if self._is_present(need):
                 self._take(need, _Reason(because, name))
-        self._soft[name] = self._gather_soft(name, self._tree.info(name), None)
+        self._soft[name] = self._gather_soft(name, self._tree.info(name))
         self._note_missing(name)
 
-    def _gather_soft(self, name: str, info: Modinfo, builtin: Because | None) -> tuple[str, ...]:
+    def _gather_soft(
+        self, name: str, info: Modinfo, *, is_builtin: bool = False
+    ) -> tuple[str, ...]:
         """Take what ``name`` has soft needs for; return those to insert before it."""
-        parent = None if builtin else self._path(name)
-        by = None if builtin else name
-        suffix = f"the built-in module {name}" if builtin else "the module"
+        parent = None if is_builtin else self._path(name)
+        by = None if is_builtin else name
+        suffix = f"the built-in module {name}" if is_builtin else "the module"
         before = info.pre
         groups = [(before + info.post, "soft dependency of"), (info.weak, "weak dependency of")]
         groups += [(need.words, f"{need.why}, for") for need in RUN_TIME_NEEDS.get(name, ())]

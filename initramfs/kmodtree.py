@@ -94,14 +94,11 @@ class ModuleTree:
     def lookup(self, word: str) -> tuple[str, ...]:
         """Return what modprobe would load for ``word``: the module of that name, else by alias.
 
-        Nothing where the kernel has it built in, or nobody has it.
+        Aliases count even where something of that name is built in ("crc32"). Nothing where the
+        kernel has it built in alone, or nobody has it.
         """
         name = normalise(word)
-        if name in self.modules:
-            return (name,)
-        if name in self.builtin:
-            return ()
-        return self.matching(word)
+        return (name,) if name in self.modules else self.matching(word)
 
     def is_builtin(self, word: str) -> bool:
         """Tell whether ``word`` is a module in the kernel's image, or the alias of one."""

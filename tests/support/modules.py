@@ -63,9 +63,11 @@ def elf_module(
     """
     modinfo = b"".join(f"{key}={value}\0".encode() for key, value in fields)
     strtab = b"\0init_module\0" + b"".join(f"__ksymtab_{name}\0".encode() for name in exports)
-    names = b"\0.modinfo\0.strtab\0.shstrtab\0"
+    # What depmod reads exported symbols from, where there is no symbol table.
+    strings = b"".join(f"{name}\0".encode() for name in exports)
+    names = b"\0.modinfo\0.strtab\0__ksymtab_strings\0.shstrtab\0"
     header_size, entry_size = (64, 64) if wide else (52, 40)
-    contents = [b"", modinfo, strtab, names]
+    contents = [b"", modinfo, strtab, strings, names]
     offsets, at = [], header_size
     for content in contents:
         offsets.append(at)
@@ -77,7 +79,8 @@ def elf_module(
         f"{order}HHI{word}{word}{word}IHHHHHH",
         *(1, 62, 1, 0, 0, at, 0, header_size, 0, 0, entry_size, count, index),
     )
-    name_at = [0, 1, names.index(b".strtab"), names.index(b".shstrtab")]
+    sections = (b".modinfo", b".strtab", b"__ksymtab_strings", b".shstrtab")
+    name_at = [0, *(names.index(name) for name in sections)]
     table = b""
     for number, content in enumerate(contents):
         size, link = len(content), 0
