@@ -17,12 +17,12 @@ PROGRAM_DIRECTORIES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 @dataclass(frozen=True, slots=True)
 class FoundTool:
-    """A tool of the image; ``argv`` starts it harmlessly, to end with one of ``statuses``."""
+    """A tool of the image; ``version_argv`` is a harmless start, ended with a status of these."""
 
     name: str
     path: str
     family: Family
-    argv: tuple[str, ...]
+    version_argv: tuple[str, ...]
     statuses: tuple[int, ...]
 
 

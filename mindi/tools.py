@@ -95,7 +95,10 @@ KITS: tuple[Kit, ...] = (
     Kit(
         Family.SYSTEM,
         "kmod",
-        (*_tools("kmod modprobe modinfo depmod insmod rmmod"), *_tools("lsmod", "-?", statuses=(1,))),
+        (
+            *_tools("kmod modprobe modinfo depmod insmod rmmod"),
+            *_tools("lsmod", "-?", statuses=(1,)),
+        ),
         ("/etc/modprobe.d/*.conf", "/usr/lib/modprobe.d/*.conf"),
     ),
     Kit(
@@ -132,7 +135,7 @@ KITS: tuple[Kit, ...] = (
         Family.FILESYSTEMS,
         "xfsprogs",
         _tools(
-            "mkfs.xfs xfs_repair xfs_admin xfs_growfs xfs_db xfs_info xfs_io xfs_copy "
+            "mkfs.xfs xfs_repair xfs_admin xfs_growfs xfs_db xfs_info xfs_io xfs_copy xfs_spaceman "
             "xfs_metadump xfs_mdrestore",
             "-V",
         ),
@@ -181,7 +184,7 @@ KITS: tuple[Kit, ...] = (
     Kit(
         Family.FILESYSTEMS,
         "reiserfsprogs",
-        _tools("mkfs.reiserfs fsck.reiserfs reiserfstune resize_reiserfs", "-V"),
+        _tools("mkfs.reiserfs reiserfsck reiserfstune resize_reiserfs fsck.reiserfs", "-V"),
     ),
     # --- storage
     # Without dmeventd and its plug-ins: nothing is monitored here (see mindi/rescue.py).

@@ -14,6 +14,9 @@ READY = "mindi: rescue environment ready"
 IMAGE_RECORD = "/usr/share/mindi/image.json"
 """The image's own record, in the image: what it was made of, from what, and why (JSON)."""
 
+SELFCHECK = "/usr/share/mindi/selfcheck.json"
+"""What the self-check starts and imports: an object, see ``restore.selfcheck.Checklist``."""
+
 VERDICT_PORT = "mindi.verdict"
 """Name of the virtio-serial port on which a guest reports, one JSON object a line."""
 

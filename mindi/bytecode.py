@@ -1,0 +1,129 @@
+"""Python sources to bytecode that has no time and no source beside it (PEP 552).
+
+What the interpreter has compiled already (``__pycache__``, PEP 3147) is taken if it is of the
+source as it is now; the rest is compiled, by several processes if it is much, and kept in the
+cache under its content's digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import marshal
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from initramfs.errors import InputError
+
+# PEP 552: magic, flags (bit 0: hash-based, bit 1: to be checked), and 8 bytes of hash, which
+# nobody looks at in a file that is not to be checked.
+_UNCHECKED = importlib.util.MAGIC_NUMBER + struct.pack("<IQ", 0b01, 0)
+_HEADER_BYTES = len(_UNCHECKED)
+
+# Starting a process costs about as much as compiling this much.
+_WORTH_A_PROCESS_BYTES = 400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source file of the build host and the path that it has, or would have, in the image."""
+
+    path: Path
+    image_path: str
+
+    def read(self) -> bytes:
+        """Return the text; raise InputError if it cannot be read."""
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read {self.path}: {error.strerror}") from error
+
+
+def compile_sources(
+    sources: Sequence[Source], *, cache: Path | None, jobs: int
+) -> Iterator[tuple[str, bytes]]:
+    """Yield (image path of the source, bytes of its .pyc), in the order of ``sources``."""
+    ready = [_compiled_before(source) for source in sources]
+    left = [source for source, code in zip(sources, ready, strict=True) if code is None]
+    made = iter(_compile_all(left, cache=cache, jobs=jobs))
+    for source, code in zip(sources, ready, strict=True):
+        yield source.image_path, _UNCHECKED + (next(made) if code is None else code)
+
+
+def _compiled_before(source: Source) -> bytes | None:
+    """Return the code that the interpreter has compiled of this very state of the source."""
+    name = source.path.name.removesuffix(".py")
+    tag = importlib.util.cache_from_source(source.path.name)
+    place = source.path.parent / tag
+    try:
+        data = place.read_bytes()
+        status = source.path.stat()
+    except OSError:
+        return None
+    flags, mtime_s, size_bytes = struct.unpack_from("<III", data, 4)
+    now = (int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
+    same = flags == 0 and (mtime_s, size_bytes) == now
+    if not same or data[:4] != importlib.util.MAGIC_NUMBER or not name:
+        return None
+    return data[_HEADER_BYTES:]
+
+
+def _compile_all(sources: list[Source], *, cache: Path | None, jobs: int) -> list[bytes]:
+    texts = [(source.read(), source.image_path) for source in sources]
+    kept = None if cache is None else cache / f"bytecode-{_digest(texts)}"
+    if kept is not None and kept.is_file():
+        held = _load(kept.read_bytes())
+        if len(held) == len(texts):
+            return held
+    size = sum(len(text) for text, _ in texts)
+    workers = min(jobs, 1 + size // _WORTH_A_PROCESS_BYTES)
+    if workers > 1:
+        with ProcessPoolExecutor(workers) as pool:
+            codes = list(pool.map(_compile, texts, chunksize=8))
+    else:
+        codes = [_compile(text) for text in texts]
+    if kept is not None and texts:
+        _keep(kept, marshal.dumps(codes))
+    return codes
+
+
+def _compile(text: tuple[bytes, str]) -> bytes:
+    source, name = text
+    try:
+        return marshal.dumps(compile(source, name, "exec", dont_inherit=True, optimize=0))
+    except (SyntaxError, ValueError) as error:
+        raise InputError(f"cannot compile {name}: {error}") from error
+
+
+def _digest(texts: list[tuple[bytes, str]]) -> str:
+    digest = hashlib.sha256(importlib.util.MAGIC_NUMBER)
+    for text, name in texts:
+        digest.update(f"{len(text)} {name}\n".encode())
+        digest.update(text)
+    return digest.hexdigest()
+
+
+def _load(data: bytes) -> list[bytes]:
+    """Return what ``_keep`` kept; nothing if it is damaged."""
+    try:
+        held = marshal.loads(data)  # noqa: S302 our own cache; it holds plain bytes
+    except (EOFError, ValueError, TypeError):
+        return []
+    if not isinstance(held, list) or not all(isinstance(code, bytes) for code in held):
+        return []
+    return held
+
+
+def _keep(place: Path, data: bytes) -> None:
+    """Write a cache file whole or not at all; a cache that cannot be written is no error."""
+    part = place.with_name(f"{place.name}.{os.getpid()}.part")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        part.replace(place)
+    except OSError:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,257 @@
+"""What a rescue environment holds besides kernel modules and firmware.
+
+The one recipe: BusyBox, the full tools that the root tree has, udev, Python with what
+travels, the scripts that bring it all up, and the few files of /etc that programs ask for.
+What is in the image already (``--add``) is left as it is.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import restore
+from initramfs.busybox import Busybox, add_busybox, find_busybox
+from initramfs.closure import Because, ClosureBuilder
+from initramfs.errors import InputError, MissingDependency, UsageError
+from mindi.localize import Keyboard, add_keyboard, add_locale
+from mindi.pythonhome import PythonReport, add_python, python_of, running_python
+from mindi.scripts import MODULE_LIST, Setting, render_scripts
+from mindi.toolbox import AbsentTool, FoundTool, Toolbox, add_kit, expand
+from mindi.tools import KITS, SSHD, UDEV
+from restore.contract import LOG, SELFCHECK
+from restore.selfcheck import Checklist, Startable
+
+# Rules that name devices and load drivers. Not among them: those that assemble what lies on
+# disks (64-md-raid-assembly, 69-lvm, 97-dmraid, 60-kpartx, 70-nvmf-autoconnect), for a rescue
+# environment writes to no disk unasked, and those for desktops.
+_UDEV_RULES = (
+    *("01-md-raid-creating", "10-dm", "11-dm-*", "13-dm-disk", "40-*", "41-*", "50-udev-default"),
+    *("55-dm", "55-scsi-sg3_id", "56-dm-mpath", "56-dm-parts", "56-lvm", "58-scsi-sg3_symlink"),
+    *("59-dasd", "60-block", "60-cdrom_id", "60-persistent-storage*", "60-serial", "61-*"),
+    *("63-md-raid-arrays", "63-scsi-sg3_symlink", "64-btrfs*", "73-special-net-names"),
+    *("75-net-description", "80-drivers", "80-net-setup-link", "80-net-name-slot"),
+    *("95-dm-notify",),
+)
+
+# Loaded if they are in the image: nothing announces the devices that they serve.
+_UNANNOUNCED = (
+    *("loop", "dm_mod", "md_mod", "fuse", "efivarfs", "sg", "st", "sd_mod", "sr_mod", "isofs"),
+    *("udf", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8", "virtio_console"),
+)
+
+_EMPTY_DIRECTORIES = (
+    *("/dev", "/proc", "/sys", "/run", "/mnt", "/media", "/target"),
+    *("/var/log", "/var/lib", "/etc/lvm"),
+)
+
+# As on Debian, so that the names in udev's rules and the owners of terminals are known.
+_GROUPS = """\
+root:x:0:
+tty:x:5:
+disk:x:6:
+lp:x:7:
+kmem:x:15:
+dialout:x:20:
+cdrom:x:24:
+floppy:x:25:
+tape:x:26:
+audio:x:29:
+video:x:44:
+render:x:105:
+kvm:x:106:
+input:x:107:
+sgx:x:108:
+nogroup:x:65534:
+"""
+
+_KEY = re.compile(r"^(?:\S+ )?(?:ssh|ecdsa|sk)-[\w@.-]+ AAAA[\w+/=]+", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class RescueReport:
+    """What is in the environment, and what its root tree did not have."""
+
+    found: tuple[FoundTool, ...]
+    absent: tuple[AbsentTool, ...]
+    busybox: Busybox
+    python: PythonReport
+
+
+def add_rescue_environment(
+    builder: ClosureBuilder,
+    *,
+    is_own: bool,
+    kernel_version: str,
+    modules: Sequence[str] = (),
+    load: Sequence[str] = (),
+    ssh_key: Path | None = None,
+    keymap: str | None = None,
+    locale: str = "C.UTF-8",
+    host_name: str = "mindi",
+    cache: Path | None = None,
+    jobs: int = 1,
+) -> RescueReport:
+    """Add the whole environment to ``builder``, after all else that is asked for by hand.
+
+    ``is_own``: the root is the running system, whose interpreter runs this program.
+    ``modules`` are the names of all modules of the image; ``load`` those that are loaded at
+    boot though no device asks for them. Raises MissingDependency for a root without BusyBox
+    or Python, UsageError for a keymap, locale or key that makes no sense.
+    """
+    busybox = find_busybox(builder.root)
+    toolbox = _add_tools(builder)
+    keyboard = add_keyboard(builder, keymap)
+    toolbox += keyboard.toolbox
+    locale = add_locale(builder, locale)
+    if ssh_key is not None:
+        toolbox += _add_ssh_server(builder, ssh_key)
+    home = running_python() if is_own else python_of(builder.root)
+    ours = Path(restore.__file__ or "").parent.parent
+    python = add_python(builder, home, ours=ours, cache=cache, jobs=jobs)
+    _add_settings(builder, host_name=host_name, shell=toolbox.path("bash") or "/bin/sh")
+    _add_scripts(builder, busybox, toolbox, keyboard, locale=locale, python=python)
+    _add_module_list(builder, modules, load)
+    _add_checklist(builder, toolbox, python, kernel_version=kernel_version)
+    # Last, for the full tools, and what they start, go before its applets.
+    add_busybox(builder, busybox, shadowed={tool.name for tool in toolbox.found})
+    return RescueReport(toolbox.found, toolbox.absent + python.absent, busybox, python)
+
+
+def _add_tools(builder: ClosureBuilder) -> Toolbox:
+    toolbox = Toolbox()
+    for kit in (*KITS, UDEV):
+        toolbox += add_kit(builder, kit)
+    if toolbox.path("udevadm"):
+        because = Because("rules of", toolbox.path("udevadm"))
+        for path in expand(builder.root, "/usr/lib/udev/rules.d/*.rules"):
+            name = path.rpartition("/")[2].removesuffix(".rules")
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in _UDEV_RULES):
+                builder.add(path, because)
+    return toolbox
+
+
+def _add_ssh_server(builder: ClosureBuilder, key: Path) -> Toolbox:
+    toolbox = add_kit(builder, SSHD)
+    if toolbox.absent:
+        raise MissingDependency(
+            f"--ssh-key {key} asks for an ssh server, and {builder.root.path} has none",
+            hint="install it there (Debian: openssh-server), or leave out --ssh-key",
+        )
+    try:
+        text = key.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the ssh key {key}: {error}") from error
+    if "PRIVATE KEY" in text:
+        raise UsageError(
+            f"{key} is a private key, which must never go into an image",
+            hint=f"give the public one: --ssh-key {key}.pub",
+        )
+    if not _KEY.search(text):
+        raise UsageError(
+            f"{key} holds no public ssh key",
+            hint="give a file such as ~/.ssh/id_ed25519.pub, or an authorized_keys file",
+        )
+    because = Because("who may log in, asked for with --ssh-key")
+    builder.add_directory("/root/.ssh", because, mode=0o700)
+    builder.add_content("/root/.ssh/authorized_keys", text.encode(), because, mode=0o600)
+    return toolbox
+
+
+def _add_settings(builder: ClosureBuilder, *, host_name: str, shell: str) -> None:
+    """Add the files of /etc that programs ask for, and the directories that mounts need."""
+    because = Because("basic file of the rescue environment")
+    for directory in _EMPTY_DIRECTORIES:
+        builder.add_directory(directory, because)
+    builder.add_directory("/root", because, mode=0o700)
+    for directory in ("/tmp", "/var/tmp"):  # noqa: S108 of the image
+        builder.add_directory(directory, because, mode=0o1777)
+    builder.add_link("/var/run", "/run", because)
+    builder.add_device("/dev/console", (5, 1), because, mode=0o020600)
+    builder.add_device("/dev/null", (1, 3), because, mode=0o020666)
+    nobody = "nobody:x:65534:65534:nobody:/:/bin/false"
+    sshd = "sshd:x:101:65534::/run/sshd:/bin/false"
+    for path, text in {
+        "/etc/passwd": f"root:x:0:0:root:/root:{shell}\n{sshd}\n{nobody}\n",
+        "/etc/shadow": "root:*:19000:0:99999:7:::\nsshd:!:19000::::::\n",
+        "/etc/group": _GROUPS,
+        "/etc/hostname": f"{host_name}\n",
+        "/etc/hosts": f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {host_name}\n",
+        "/etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n",
+        "/etc/fstab": "",
+        # A serial console's other end may be a program that has no use for escape sequences.
+        "/etc/inputrc": "set enable-bracketed-paste off\n",
+        # Overrides lvm.conf: there is no dmeventd here, and no list of the devices that may be.
+        "/etc/lvm/lvmlocal.conf": "activation {\n\tmonitoring = 0\n}\n",
+    }.items():
+        if path not in builder:
+            mode = 0o600 if path == "/etc/shadow" else 0o644
+            builder.add_content(path, text.encode(), because, mode=mode)
+    if "/etc/mtab" not in builder:
+        builder.add_link("/etc/mtab", "/proc/self/mounts", because)
+    for path, reason in (
+        ("/etc/ld.so.cache", "where the loader finds libraries out of its usual places"),
+        ("/etc/localtime", "time zone of the machine"),
+    ):
+        if path not in builder:
+            builder.add(path, Because(reason), optional=True)
+
+
+def _add_scripts(
+    builder: ClosureBuilder,
+    busybox: Busybox,
+    toolbox: Toolbox,
+    keyboard: Keyboard,
+    *,
+    locale: str,
+    python: PythonReport,
+) -> None:
+    root = builder.root
+    adjtime = root.read("/etc/adjtime") if root.is_file("/etc/adjtime") else b""
+    servers = expand(root, "/usr/lib*/openssh/sftp-server") + expand(
+        root, "/usr/libexec/openssh/sftp-server"
+    )
+    setting = Setting(
+        toolbox=toolbox,
+        applets=busybox.names,
+        python=python.path,
+        locale=locale,
+        keymap=keyboard.keymap,
+        with_sshd=toolbox.path("sshd") is not None,
+        sftp_server=servers[0] if servers else None,
+        clock_is_local=adjtime.split()[-1:] == [b"LOCAL"],
+    )
+    because = Because("script of the rescue environment")
+    for script in render_scripts(setting):
+        builder.add_content(script.path, script.text.encode(), because, mode=script.mode)
+    builder.add_content(LOG, b"", Because("log of the rescue environment"))
+
+
+def _add_module_list(builder: ClosureBuilder, modules: Sequence[str], load: Sequence[str]) -> None:
+    there = set(modules)
+    listed = [*(name for name in _UNANNOUNCED if name in there), *load]
+    text = "# Loaded at boot, in this order; the rest is loaded when a device asks for it.\n"
+    text += "".join(f"{name}\n" for name in dict.fromkeys(listed))
+    builder.add_content(MODULE_LIST, text.encode(), Because("modules that are loaded at boot"))
+
+
+def _add_checklist(
+    builder: ClosureBuilder, toolbox: Toolbox, python: PythonReport, *, kernel_version: str
+) -> None:
+    checklist = Checklist(
+        kernel=kernel_version,
+        tools=tuple(_startable(toolbox)),
+        imports=("restore.selfcheck", *python.modules),
+        modprobe=toolbox.path("modprobe") or "/sbin/modprobe",
+    )
+    text = json.dumps(asdict(checklist), indent=1, sort_keys=True) + "\n"
+    builder.add_content(SELFCHECK, text.encode(), Because("what the self-check starts"))
+
+
+def _startable(toolbox: Toolbox) -> Iterator[Startable]:
+    for tool in toolbox.found:
+        yield Startable(tool.name, tool.version_argv, tool.statuses)
