@@ -7,7 +7,6 @@ caller has to think of them. ``FileClosure`` is the result: sorted, immutable, c
 
 from __future__ import annotations
 
-import enum
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -15,79 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from initramfs.entries import Because as Because
+from initramfs.entries import Entry as Entry
+from initramfs.entries import Identity as Identity
+from initramfs.entries import Kind as Kind
+from initramfs.entries import describe, directory_entry, file_entry, same
 from initramfs.errors import ConflictError, InputError, MissingDependency
 from initramfs.libraries import Libraries, Missing
 from initramfs.rootfs import MAX_LINKS, Located, Root
-
-
-class Kind(enum.StrEnum):
-    """What an entry is."""
-
-    DIRECTORY = "directory"
-    FILE = "file"
-    SYMLINK = "symlink"
-    DEVICE = "device"
-
-
-@dataclass(frozen=True, slots=True)
-class Because:
-    """One reason for an entry: ``what`` in words, ``by`` the image path that asked for it.
-
-    A seed, asked for by the recipe of the image itself, has no ``by``.
-    """
-
-    what: str
-    by: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.what} {self.by}" if self.by else self.what
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What tells one state of a source file from another without reading it (stat(2))."""
-
-    device: int
-    inode: int
-    size_bytes: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> Identity:
-        """Take the identity out of a stat result."""
-        return cls(
-            status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One path of the image.
-
-    A FILE has either ``source`` (a build host's file, with its ``identity``) or ``content``;
-    a SYMLINK has ``target``; a DEVICE has ``device`` (major, minor) and its type in ``mode``.
-    ``mode`` is a whole st_mode, type bits included. Everything belongs to root.
-    """
-
-    path: str
-    kind: Kind
-    mode: int
-    because: tuple[Because, ...]
-    source: Path | None = None
-    identity: Identity | None = None
-    content: bytes | None = None
-    target: str | None = None
-    device: tuple[int, int] | None = None
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of content that the entry brings into the archive."""
-        if self.kind is Kind.SYMLINK:
-            return len(os.fsencode(self.target or ""))
-        if self.content is not None:
-            return len(self.content)
-        return self.identity.size_bytes if self.identity else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +74,7 @@ class ClosureBuilder:
         self._missing: list[str] = []
 
     def __contains__(self, path: str) -> bool:
-        return self._place(path) in self._entries
+        return self._place(path, is_query=True) in self._entries
 
     def add(self, path: str, because: Because, *, optional: bool = False) -> str | None:
         """Add what ``path`` is in the root, all links on the way, and all that it needs.
@@ -156,7 +90,7 @@ class ClosureBuilder:
             return None
         self._add_links(found)
         if stat.S_ISDIR(found.status.st_mode):
-            self._put(_directory(found.path, found.status.st_mode, because))
+            self._put(directory_entry(found.path, found.status.st_mode, because))
         elif not stat.S_ISREG(found.status.st_mode):
             raise InputError(f"{found.path} in {self.root.path} is no regular file or directory")
         elif self._add_found(found, because):
@@ -192,7 +126,7 @@ class ClosureBuilder:
             status = source.stat()
         except OSError as error:
             raise InputError(f"cannot read {source}: {error.strerror}") from error
-        entry = _file(self._place(path), source, status, because)
+        entry = file_entry(self._place(path), source, status, because)
         if mode is not None:
             entry = replace(entry, mode=stat.S_IFREG | mode)
         return self._put(entry)
@@ -208,7 +142,7 @@ class ClosureBuilder:
 
     def add_directory(self, path: str, because: Because, *, mode: int = 0o755) -> str:
         """Add an empty directory."""
-        return self._put(_directory(self._place(path), mode, because))
+        return self._put(directory_entry(self._place(path), mode, because))
 
     def add_device(self, path: str, device: tuple[int, int], because: Because, *, mode: int) -> str:
         """Add a device node; ``mode`` holds its type (S_IFCHR or S_IFBLK) and permissions."""
@@ -287,7 +221,7 @@ class ClosureBuilder:
         if known is not None and known.source == host:
             self._reasons[found.path][because] = None
             return False
-        self._put(_file(found.path, host, found.status, because))
+        self._put(file_entry(found.path, host, found.status, because))
         return True
 
     def _put(self, entry: Entry) -> str:
@@ -297,11 +231,11 @@ class ClosureBuilder:
             self._entries[entry.path] = entry
             self._reasons[entry.path] = dict.fromkeys(entry.because)
             return entry.path
-        if not _same(known, entry):
+        if not same(known, entry):
             raise ConflictError(
                 f"{entry.path} is claimed twice in the image:\n"
-                f"  as {_describe(known)}: {self._chain_words(known.because)}\n"
-                f"  as {_describe(entry)}: {self._chain_words(entry.because)}",
+                f"  as {describe(known)}: {self._chain_words(known.because)}\n"
+                f"  as {describe(entry)}: {self._chain_words(entry.because)}",
                 hint="leave out one of the two",
             )
         self._reasons[entry.path].update(dict.fromkeys(entry.because))
@@ -311,19 +245,23 @@ class ClosureBuilder:
 
     def _add_parents(self, entry: Entry) -> None:
         parent = entry.path.rpartition("/")[0]
-        if not parent or parent in self._entries:
+        known = self._entries.get(parent)
+        if not parent or (known is not None and known.kind is Kind.DIRECTORY):
             return
         found = self.root.locate_link(parent)
         mode = 0o755
         if found is not None and stat.S_ISDIR(found.status.st_mode):
             mode = found.status.st_mode
-        self._put(_directory(parent, mode, Because("holds", entry.path)))
+        self._put(directory_entry(parent, mode, Because("holds", entry.path)))
 
     def _link(self, path: str, target: str, because: Because) -> Entry:
         return Entry(path, Kind.SYMLINK, stat.S_IFLNK | 0o777, (because,), target=target)
 
-    def _place(self, path: str, *, last: bool = True) -> str:
-        """Canonical place of ``path`` in the image: through the links of the image and root."""
+    def _place(self, path: str, *, last: bool = True, is_query: bool = False) -> str:
+        """Canonical place of ``path`` in the image: through the links of the image and root.
+
+        The root's links to directories come into the image with that, unless it is a query.
+        """
         pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
         current, crossed = "", 0
         while pending:
@@ -332,7 +270,9 @@ class ClosureBuilder:
                 current = current.rpartition("/")[0]
                 continue
             here = f"{current}/{part}"
-            target = self._link_target(here, is_last=not pending, follow_last=last)
+            target = None
+            if pending or last:
+                target = self._link_target(here, is_query=is_query)
             if target is None:
                 current = here
                 continue
@@ -344,19 +284,16 @@ class ClosureBuilder:
             pending.extend(p for p in reversed(target.split("/")) if p not in ("", "."))
         return current or "/"
 
-    def _link_target(self, here: str, *, is_last: bool, follow_last: bool) -> str | None:
-        if is_last and not follow_last:
-            return None
+    def _link_target(self, here: str, *, is_query: bool) -> str | None:
         entry = self._entries.get(here)
         if entry is not None:
             return entry.target if entry.kind is Kind.SYMLINK else None
-        if is_last:
-            return None
         found = self.root.locate_link(here)
         if found is None or not stat.S_ISLNK(found.status.st_mode) or not self.root.is_dir(here):
             return None
         target = os.readlink(self.root.host(here))  # noqa: PTH115 the target as it is written
-        self._put(self._link(here, target, Because("directory link of the root tree")))
+        if not is_query:
+            self._put(self._link(here, target, Because("directory link of the root tree")))
         return target
 
     def _complain(self, path: str, because: Because) -> str:
@@ -375,26 +312,3 @@ class ClosureBuilder:
             rest = chain(first.by, lambda by: _reasons(self._entries, by))
             words.extend(str(reason) for reason in rest)
         return " <- ".join(words)
-
-
-def _directory(path: str, mode: int, because: Because) -> Entry:
-    return Entry(path, Kind.DIRECTORY, stat.S_IFDIR | stat.S_IMODE(mode), (because,))
-
-
-def _file(path: str, source: Path, status: os.stat_result, because: Because) -> Entry:
-    mode = stat.S_IFREG | stat.S_IMODE(status.st_mode)
-    return Entry(path, Kind.FILE, mode, (because,), source=source, identity=Identity.of(status))
-
-
-def _same(one: Entry, other: Entry) -> bool:
-    if one.kind is not other.kind:
-        return False
-    if one.kind is Kind.FILE:
-        if one.source is not None and other.source is not None:
-            return one.source == other.source or one.source.samefile(other.source)
-        return one.content is not None and one.content == other.content
-    return (one.target, one.device) == (other.target, other.device)
-
-
-def _describe(entry: Entry) -> str:
-    return f"{entry.kind} {entry.source or entry.target or ''}".rstrip()
