@@ -73,17 +73,29 @@ def resolve_modules(
     *,
     omit: Collection[str] = (),
     folder: str | None = None,
+    jobs: int = 1,
 ) -> tuple[Chosen, ...]:
     """Return the wanted modules with all they need, in an order in which they can be inserted.
 
     ``omit`` leaves modules out, with all that cannot work without them. ``folder`` is where the
     image has the tree (canonical path in the image; that of the root if None), for the reasons.
+    ``jobs`` compressed modules are read at a time.
     Raises MissingDependency with the chain of everything that lacks, InputError for damaged
     modules, UsageError where a module that the user named needs one that is omitted.
     """
     resolution = _Resolution(tree, frozenset(map(normalise, omit)), folder or tree.directory)
-    resolution.gather(wanted)
+    wants = tuple(wanted)
+    tree.preload(_first_needed(tree, wants), jobs=jobs)
+    resolution.gather(wants)
     return tuple(resolution.chosen(name) for name in resolution.ordered())
+
+
+def _first_needed(tree: ModuleTree, wanted: Iterable[Wanted]) -> Iterable[str]:
+    """Return what will surely be read: without an index, every module is, for its aliases."""
+    if not tree.has_index:
+        return tree.modules
+    names = (normalise(want.name) for want in wanted)
+    return dict.fromkeys(name for want in names for name in (want, *tree.listed(want)))
 
 
 def chain_of(chosen: Iterable[Chosen], name: str) -> tuple[str, ...]:

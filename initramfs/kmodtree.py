@@ -9,7 +9,7 @@ depmod.d(5), modules.dep(5).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from initramfs.errors import InputError, MissingDependency
 from initramfs.modalias import AliasTable
 from initramfs.modinfo import (
     Modinfo,
+    modinfo_of,
     name_of,
     normalise,
     parse_modinfo,
@@ -71,6 +72,7 @@ class ModuleTree:
         self.has_index = dep is not None
         self._dep_lines: dict[str, str] = {}
         self._infos: dict[str, Modinfo] = {}
+        self._contents: dict[str, bytes] = {}
         self._located: dict[str, str | None] = {}
         self._prefix = os.fspath(root.path).rstrip("/")
         paths = self._read_dep(dep) if dep is not None else None
@@ -115,11 +117,35 @@ class ModuleTree:
         module = self.modules[name]
         path = self.host_path(module)
         try:
-            info = read_modinfo(path, origin=path)
+            if module.is_compressed:
+                info = modinfo_of(self._unpack(module), origin=path)
+            else:
+                info = read_modinfo(path, origin=path)
         except FileNotFoundError as error:
             raise self.gone(name, "it was there a moment ago") from error
         self._infos[name] = info
         return info
+
+    def preload(self, names: Iterable[str], *, jobs: int) -> None:
+        """Decompress those of ``names`` that are compressed, ``jobs`` at a time.
+
+        Raises InputError for a damaged one.
+        """
+        modules = [self.modules[n] for n in names if n in self.modules and n not in self._infos]
+        there = [m for m in modules if m.is_compressed and self.locate(m) is not None]
+        if there:
+            from concurrent.futures import ThreadPoolExecutor  # few trees need it
+
+            with ThreadPoolExecutor(max(jobs, 1)) as pool:
+                for _ in pool.map(lambda module: self.info(module.name), there):
+                    pass
+
+    def _unpack(self, module: Module) -> bytes:
+        """Decompress a module, and keep it for ``content``: only what is chosen comes by here."""
+        content = decompressed(Path(self.host_path(module)))
+        if self.has_index:
+            self._contents[module.name] = content
+        return content
 
     def locate(self, module: Module) -> str | None:
         """Return the canonical path of the module's file; None where it is gone."""
@@ -138,8 +164,12 @@ class ModuleTree:
         return self._prefix + path
 
     def content(self, module: Module) -> bytes:
-        """Return the module as the kernel takes it, decompressed; raise InputError."""
-        return decompressed(Path(self.host_path(module)))
+        """Return the module as the kernel takes it, decompressed; raise InputError.
+
+        What was kept since it was read is given away: ask once.
+        """
+        kept = self._contents.pop(module.name, None)
+        return decompressed(Path(self.host_path(module))) if kept is None else kept
 
     def exports(self, module: Module) -> tuple[str, ...]:
         """Return the symbols that the module exports, sorted; raise InputError."""

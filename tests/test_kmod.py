@@ -11,7 +11,7 @@ from initramfs.closure import Because
 from initramfs.errors import InputError, MissingDependency, UsageError
 from initramfs.kmod import Chosen, ModuleTree, Wanted, chain_of, resolve_modules
 from initramfs.rootfs import Root
-from tests.support.modules import COMPRESSORS, VERSION, Ko, write_dep, write_tree
+from tests.support.modules import COMPRESSORS, VERSION, Ko, module, write_dep, write_tree
 
 SEED = Because("for the test")
 
@@ -88,6 +88,21 @@ def test_modules_are_uncompressed_in_the_image(suffix: str, tmp_path: Path) -> N
     assert module.path == f"/lib/modules/{VERSION}/kernel/md/raid456.ko{suffix}"
     assert module.is_compressed is bool(suffix)
     assert _tree(tmp_path).content(module)[:4] == b"\x7fELF"
+
+
+@pytest.mark.parametrize("indexed", [False, True], ids=["bare", "indexed"])
+def test_compressed_modules_are_read_by_many_hands(indexed: bool, tmp_path: Path) -> None:
+    top = write_tree(tmp_path, CHAIN, suffix=".xz")
+    if indexed:
+        paths = {ko.path + ".xz": [] for ko in CHAIN}
+        write_dep(top, paths | {CHAIN[1].path + ".xz": [CHAIN[2].path + ".xz"]})
+    tree = _tree(tmp_path)
+
+    chosen = resolve_modules(tree, [Wanted("raid456", SEED)], jobs=4)
+
+    assert _names(chosen) == ["xor", "async_tx", "md_mod", "raid456"]
+    expected = module(CHAIN[0])
+    assert [tree.content(chosen[-1].module) for _ in range(2)] == [expected, expected]
 
 
 def test_a_tree_of_merged_usr_without_a_lib_link_is_found(tmp_path: Path) -> None:
