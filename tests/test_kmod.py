@@ -94,8 +94,9 @@ def test_modules_are_uncompressed_in_the_image(suffix: str, tmp_path: Path) -> N
 def test_compressed_modules_are_read_by_many_hands(indexed: bool, tmp_path: Path) -> None:
     top = write_tree(tmp_path, CHAIN, suffix=".xz")
     if indexed:
-        paths = {ko.path + ".xz": [] for ko in CHAIN}
-        write_dep(top, paths | {CHAIN[1].path + ".xz": [CHAIN[2].path + ".xz"]})
+        lines: dict[str, list[str]] = {ko.path + ".xz": [] for ko in CHAIN}
+        lines[CHAIN[1].path + ".xz"] = [CHAIN[2].path + ".xz"]
+        write_dep(top, lines)
     tree = _tree(tmp_path)
 
     chosen = resolve_modules(tree, [Wanted("raid456", SEED)], jobs=4)

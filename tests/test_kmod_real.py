@@ -70,7 +70,7 @@ def image(
 def _modprobe(root: Path, version: str, *words: str) -> list[str]:
     """Return what modprobe says, as names of modules; the host's configuration is not read."""
     modprobe = require_tool("modprobe", package="kmod")
-    argv = [modprobe, "-d", root, "-C", os.devnull, "-S", version, *words]
+    argv = [str(modprobe), "-d", str(root), "-C", os.devnull, "-S", version, *words]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     said = [line.split() for line in done.stdout.splitlines()]
     names = [words[1] for words in said if words[0] == "insmod"] or [words[0] for words in said]

@@ -59,7 +59,7 @@ def image(tmp_path: Path) -> Path:
 def _modprobe(image: Path, *words: str) -> list[str]:
     modprobe = require_tool("modprobe", package="kmod")
     (image / "etc").mkdir(exist_ok=True)
-    argv = [modprobe, "-d", image, "-C", image / "etc", "-S", VERSION, *words]
+    argv = [str(modprobe), "-d", str(image), "-C", f"{image}/etc", "-S", VERSION, *words]
     done = subprocess.run(argv, check=True, capture_output=True, text=True)
     return done.stdout.replace(f"{image}/lib/modules/{VERSION}/", "").split("\n")[:-1]
 

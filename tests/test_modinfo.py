@@ -115,7 +115,7 @@ def test_modinfo_of_kmod_says_the_same(tmp_path: Path) -> None:
     modinfo = require_tool("modinfo", package="kmod")
 
     def field(name: str) -> list[str]:
-        argv = [modinfo, "-F", name, file]
+        argv = [str(modinfo), "-F", name, str(file)]
         return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split("\n")
 
     assert field("alias")[:-1] == list(INFO.aliases)
