@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from initramfs.closure import Entry, Identity, Kind
+from initramfs.entries import Entry, Identity, Kind
 from initramfs.errors import InputError
 from initramfs.stream import CHUNK_BYTES, ByteStream, Readable
 

@@ -29,6 +29,8 @@ RECORD_LIMIT_BYTES = 64 << 20
 _BLOCK_BYTES = 2048
 # ECMA-119, 8.4.1 and 8.4.2: the standard identifier of the first volume descriptor.
 _ISO_MARK, _ISO_MARK_AT = b"CD001", 16 * _BLOCK_BYTES + 1
+# ECMA-119, 8.4.8: the number of blocks of the volume.
+_ISO_BLOCKS_AT = 16 * _BLOCK_BYTES + 80
 
 
 class Medium(enum.StrEnum):
@@ -90,6 +92,10 @@ def open_image(path: Path) -> Image:
         files: Mapping[str, Extent] = {}
         initrd = Extent(0, size)
         if medium is Medium.ISO:
+            file.seek(_ISO_BLOCKS_AT)
+            blocks = int.from_bytes(file.read(4), "little")
+            if blocks * _BLOCK_BYTES > size:
+                raise _truncated(path, f"its {blocks * _BLOCK_BYTES} bytes")
             files = _iso_files(path, size)
             if INITRD_PATH not in files:
                 raise InputError(
@@ -128,12 +134,17 @@ def _iso_files(path: Path, size: int) -> dict[str, Extent]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     for name, extent in found.items():
-        if extent.offset + extent.size_bytes > size:
-            raise InputError(
-                f"{path} ends before the end of {name} on it",
-                hint="the image is truncated; copy or build it again",
-            )
+        # pycdlib cuts what does not fit the file, even to less than nothing.
+        if extent.size_bytes < 0 or extent.offset + extent.size_bytes > size:
+            raise _truncated(path, name)
     return found
+
+
+def _truncated(path: Path, what: str) -> InputError:
+    return InputError(
+        f"{path} is an ISO image that ends before the end of {what}",
+        hint="the image is truncated; copy or build it again",
+    )
 
 
 def _walk(iso: PyCdlib) -> Iterator[tuple[str, Extent]]:

@@ -1,0 +1,334 @@
+"""``mindi inspect``, ``why`` and ``diff``, on images alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from initramfs.closure import Because, ClosureBuilder, FileClosure
+from initramfs.codec import Codec
+from initramfs.cpio import TRAILER, header
+from initramfs.errors import InputError
+from mindi.diff import diff
+from mindi.inspect import Group, group_of, inspect
+from mindi.plainwords import printable, size_words
+from mindi.why import NotInImage, why
+from tests.support.initrds import SEED, image_file, iso_file, packed, recorded
+from tests.support.tree import Tree
+
+MODULES = "/usr/lib/modules/6.1.0-1-amd64/kernel"
+
+
+def builder_of(tree: Tree) -> ClosureBuilder:
+    """Return an image of a few things that need each other."""
+    tree.link("/lib", "usr/lib")
+    tree.link("/sbin", "usr/sbin")
+    tree.library("/usr/lib/libdevmapper.so.1.02.1")
+    tree.link("/usr/lib/libdm.so", "libdevmapper.so.1.02.1")
+    tree.program("/usr/sbin/lvm", "libdevmapper.so.1.02.1")
+    builder = tree.builder()
+    builder.add("/sbin/lvm", Because("storage tool"))
+    builder.add("/usr/lib/libdm.so", Because("asked for"))
+    builder.add_link("/usr/sbin/vgs", "lvm", Because("applet of", "/usr/sbin/lvm"))
+    builder.add(tree.file(f"{MODULES}/nvme.ko", b"m" * 5000), SEED)
+    builder.add(tree.file(f"{MODULES}/dm-mod.ko", b"m" * 300), SEED)
+    builder.add(tree.file("/usr/lib/firmware/blob.bin", b"f" * 200), SEED)
+    builder.add(tree.file("/usr/lib/python3.11/os.pyc", b"p" * 100), SEED)
+    return builder
+
+
+@pytest.fixture
+def closure(tmp_path: Path) -> FileClosure:
+    return builder_of(Tree(tmp_path / "root")).build()
+
+
+@pytest.fixture
+def image(closure: FileClosure, tmp_path: Path) -> Path:
+    return image_file(tmp_path / "image", closure)
+
+
+# --- inspect
+
+
+def test_a_summary_has_the_facts(image: Path, closure: FileClosure) -> None:
+    found = inspect(image).to_json()
+    assert found["kernel_version"] == "6.1.0-1-amd64"
+    assert found["tools"] == [
+        {"name": "lvm", "path": "/usr/sbin/lvm", "version_argv": ["lvm", "version"]}
+    ]
+    assert found["tools_absent"] == [{"name": "nvme", "package": "nvme-cli"}]
+    assert found["firmware_absent"] == [{"name": "lost.bin", "module": "e1000"}]
+    assert found["entries"] == len(recorded(closure))
+    assert found["verified"] is None
+    json.dumps(found)
+
+
+def test_sizes_are_by_group(image: Path) -> None:
+    sizes = {size.group: (size.files, size.size_bytes) for size in inspect(image).groups}
+    assert sizes[Group.MODULES] == (2, 5300)
+    assert sizes[Group.FIRMWARE] == (1, 200)
+
+
+def test_the_biggest_come_first(image: Path) -> None:
+    biggest = inspect(image).biggest
+    assert biggest[0] == (f"{MODULES}/nvme.ko", 5000)
+    assert [size for _, size in biggest] == sorted((s for _, s in biggest), reverse=True)
+
+
+@pytest.mark.parametrize(
+    "words", ["6.1.0-1-amd64", "nvme-cli", "lost.bin (e1000)", "modules", "/usr/sbin/lvm"]
+)
+def test_the_text_tells_it(words: str, image: Path) -> None:
+    assert words in inspect(image).to_text()
+
+
+@pytest.mark.parametrize(
+    ("path", "group"),
+    [
+        ("/lib/modules/6.1/a.ko", Group.MODULES),
+        ("/usr/lib/firmware/x", Group.FIRMWARE),
+        ("/usr/lib/python3.11/lib-dynload/_a.so", Group.PYTHON),
+        ("/opt/venv/site-packages/lzo.so", Group.PYTHON),
+        ("/usr/lib/x86_64-linux-gnu/libc.so.6", Group.LIBRARIES),
+        ("/usr/sbin/lvm", Group.PROGRAMS),
+        ("/init", Group.OTHER),
+    ],
+)
+def test_groups(path: str, group: Group) -> None:
+    assert group_of(path) is group
+
+
+def test_verifying_reads_all(image: Path, closure: FileClosure) -> None:
+    verified = inspect(image, verify=True).verified
+    assert verified is not None
+    assert verified.entries == len(recorded(closure))
+
+
+def test_verifying_an_iso_reads_its_initrd(image: Path, tmp_path: Path) -> None:
+    iso = iso_file(tmp_path / "iso", image, tmp_path / "tree")
+    assert inspect(iso, verify=True).verified == inspect(image, verify=True).verified
+
+
+def test_the_early_archive_is_told_and_verified(closure: FileClosure, tmp_path: Path) -> None:
+    name = b"kernel/x86/microcode/GenuineIntel.bin"
+    early = header(name, mode=0o100644, size_bytes=4) + b"code" + header(TRAILER)
+    image = tmp_path / "image"
+    image.write_bytes(packed(recorded(closure), early=early + bytes(-len(early) % 512))[0])
+    found = inspect(image, verify=True)
+    assert found.microcode == (("/kernel/x86/microcode/GenuineIntel.bin", 4),)
+
+
+def test_verifying_finds_damage_that_the_summary_passes_over(image: Path) -> None:
+    data = bytearray(image.read_bytes())
+    data[-120] ^= 1
+    image.write_bytes(data)
+    inspect(image)
+    with pytest.raises(InputError, match="frame at byte"):
+        inspect(image, verify=True)
+
+
+@pytest.mark.parametrize("change", ["added", "removed", "size", "mode"])
+def test_verifying_finds_what_is_not_as_recorded(
+    change: str, closure: FileClosure, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    entries = dict(recorded(closure).entries)
+    blob = entries["/usr/lib/firmware/blob.bin"]
+    if change == "added":
+        entries["/zzz"] = replace(blob, path="/zzz")
+    elif change == "removed":
+        del entries[blob.path]
+    elif change == "size":
+        entries[blob.path] = replace(blob, source=None, identity=None, content=b"x")
+    else:
+        entries[blob.path] = replace(blob, mode=0o100777)
+    image = tmp_path / "image"
+    image.write_bytes(packed(FileClosure(entries))[0])
+    with pytest.raises(InputError, match=r"blob.bin|zzz"):
+        inspect(image, verify=True)
+
+
+# --- why
+
+
+def paths(image: Path, asked: str) -> list[str]:
+    return [answer.path for answer in why(image, asked).answers]
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("/usr/sbin/lvm", ["/usr/sbin/lvm"]),
+        ("/sbin/lvm", ["/usr/sbin/lvm"]),
+        ("/sbin/../sbin/lvm", ["/usr/sbin/lvm"]),
+        ("/usr/sbin/vgs", ["/usr/sbin/vgs", "/usr/sbin/lvm"]),
+        ("lvm", ["/usr/sbin/lvm"]),
+        ("sbin/lvm", ["/usr/sbin/lvm"]),
+        ("libdevmapper.so.1.02.1", ["/usr/lib/libdevmapper.so.1.02.1"]),
+        ("nvme", [f"{MODULES}/nvme.ko"]),
+        ("dm_mod", [f"{MODULES}/dm-mod.ko"]),
+    ],
+)
+def test_a_question_finds_its_path(asked: str, found: list[str], image: Path) -> None:
+    assert paths(image, asked) == found
+
+
+def test_the_chain_goes_back_to_a_seed(image: Path) -> None:
+    [answer] = why(image, "libdevmapper.so.1.02.1").answers
+    words = [str(reason) for reason in answer.chain]
+    assert "/usr/sbin/lvm" in words[0]
+    assert answer.chain[-1].by is None
+    assert words[-1] == "storage tool"
+
+
+def test_all_reasons_are_told(image: Path) -> None:
+    [answer] = why(image, "libdevmapper.so.1.02.1").answers
+    assert "asked for" in [str(reason) for reason in answer.because]
+    assert "also:" in why(image, "libdevmapper.so.1.02.1").to_text()
+
+
+def test_the_json_of_why_has_its_keys(image: Path) -> None:
+    answers = json.loads(json.dumps(why(image, "vgs").to_json()))["answers"]
+    assert answers[0]["target"] == "lvm"
+    assert answers[0]["because"] == [{"what": "applet of", "by": "/usr/sbin/lvm"}]
+    assert answers[0]["chain"][-1] == {"what": "storage tool", "by": None}
+
+
+def test_what_is_not_in_is_an_error_with_what_is_close(image: Path) -> None:
+    with pytest.raises(NotInImage, match="lvn is not in") as raised:
+        why(image, "lvn")
+    assert "lvm" in str(raised.value.hint)
+    assert raised.value.exit_code == 1
+
+
+def test_an_absolute_path_that_is_not_in_means_no_other(image: Path) -> None:
+    with pytest.raises(NotInImage):
+        why(image, "/nowhere/lvm")
+
+
+def test_a_circle_of_links_ends(tmp_path: Path) -> None:
+    builder = Tree(tmp_path / "root").builder()
+    builder.add_link("/a", "b", SEED)
+    builder.add_link("/b", "a", SEED)
+    assert paths(image_file(tmp_path / "image", builder.build()), "/a")[0] == "/a"
+
+
+# --- diff
+
+
+def test_an_image_equals_itself(image: Path) -> None:
+    found = diff(image, image)
+    assert found.equal
+    assert found.to_text() == "equal\n"
+
+
+def test_other_frames_of_the_same_tree_are_equal(
+    image: Path, closure: FileClosure, tmp_path: Path
+) -> None:
+    assert diff(image, image_file(tmp_path / "other", closure, codec=Codec.GZIP)).equal
+
+
+def test_only_the_date_is_still_equal(image: Path, closure: FileClosure, tmp_path: Path) -> None:
+    (tmp_path / "later").write_bytes(packed(recorded(closure, created_s=5))[0])
+    found = diff(image, tmp_path / "later")
+    assert found.equal
+    assert [fact.name for fact in found.facts] == ["created_s"]
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """Another image: one file added, removed, of other content, mode, type and target each."""
+    tree = Tree(tmp_path / "other-root")
+    builder = builder_of(tree)
+    builder.add(tree.file("/added", b"added"), SEED)
+    builder.add_content("/etc/made", b"2", SEED)
+    return image_file(tmp_path / "other", builder.build())
+
+
+def test_added_and_removed_paths_are_told(image: Path, other: Path) -> None:
+    changes = {change.path: change.what for change in diff(image, other).changes}
+    assert changes == {"/added": "added", "/etc": "added", "/etc/made": "added"}
+    assert {c.what for c in diff(other, image).changes} == {"removed"}
+
+
+def test_the_size_change_is_counted(image: Path, other: Path) -> None:
+    assert diff(image, other).size_change_bytes == 6
+    assert diff(other, image).to_text().endswith("different (-6 bytes)\n")
+
+
+@pytest.mark.parametrize(
+    ("what", "path"),
+    [("content", "/file"), ("mode", "/folder"), ("target", "/link"), ("type", "/kind")],
+)
+def test_a_change_is_named(what: str, path: str, tmp_path: Path) -> None:
+    images = []
+    for number in (0, 1):
+        builder = Tree(tmp_path / f"root{number}").builder()
+        builder.add_content("/file", b"x%d" % number, SEED)
+        builder.add_directory("/folder", SEED, mode=(0o755, 0o700)[number])
+        builder.add_link("/link", f"to-{number}", SEED)
+        if number:
+            builder.add_link("/kind", "file", SEED)
+        else:
+            builder.add_content("/kind", b"", SEED)
+        images.append(image_file(tmp_path / f"image{number}", builder.build()))
+    changes = {change.path: change.what for change in diff(*images).changes}
+    assert what in changes[path].split(", ")
+
+
+def test_hard_links_have_the_content_of_their_file(tmp_path: Path) -> None:
+    images = []
+    for number in (0, 1):
+        tree = Tree(tmp_path / f"root{number}")
+        builder = tree.builder()
+        builder.add(tree.file("/one", b"content"), SEED)
+        if number:
+            tree.file("/two", b"content")
+        else:
+            tree.host("/two").hardlink_to(tree.host("/one"))
+        builder.add("/two", SEED)
+        images.append(image_file(tmp_path / f"image{number}", builder.build()))
+    assert diff(*images).equal
+
+
+def test_files_on_two_isos_are_compared(image: Path, tmp_path: Path) -> None:
+    isos = [iso_file(tmp_path / f"iso{n}", image, tmp_path / f"tree{n}") for n in (0, 1)]
+    assert diff(*isos).equal
+    isos[1].write_bytes(isos[1].read_bytes().replace(b"kernel\0", b"kernal\0"))
+    assert [change.path for change in diff(*isos).changes] == ["iso:/boot/vmlinuz"]
+
+
+def test_an_iso_equals_its_initrd(image: Path, tmp_path: Path) -> None:
+    assert diff(image, iso_file(tmp_path / "iso", image, tmp_path / "tree")).equal
+
+
+def test_the_json_of_diff_has_its_keys(image: Path, other: Path) -> None:
+    found = json.loads(json.dumps(diff(image, other).to_json()))
+    assert found["equal"] is False
+    assert found["changes"][0]["path"] == "/added"
+    assert found["changes"][0]["one"] is None
+    assert found["changes"][0]["other"]["mode"] == "100644"
+
+
+# --- words
+
+
+def test_a_hostile_name_does_not_reach_the_terminal() -> None:
+    assert printable("a\x1b[2Jb\udcff\n") == "a\\x1b[2Jb\\udcff\\n"
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (999_960, "1.0 MB"),
+        (5 * 10**9, "5.0 GB"),
+    ],
+)
+def test_sizes_in_words(size: int, words: str) -> None:
+    assert size_words(size) == words
