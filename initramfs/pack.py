@@ -14,8 +14,9 @@ import os
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -96,8 +97,11 @@ def write_initrd(
     sink = _Sink(out)
     sink.write(early or b"")
     unpacked, hits, done = len(early or b""), 0, 0
-    with ThreadPoolExecutor(workers, thread_name_prefix="frame") as pool:
-        for frame, made in _in_order(pool, maker.make, frames, ahead=workers + 1):
+    with (
+        ThreadPoolExecutor(workers, thread_name_prefix="frame") as pool,
+        closing(_in_order(pool, maker.make, frames, ahead=workers + 1)) as finished,
+    ):
+        for frame, made in finished:
             sink.write(made.frame.data)
             unpacked += made.frame.unpacked_bytes
             hits += made.from_cache
@@ -198,7 +202,7 @@ def _in_order(
     frames: Sequence[Frame],
     *,
     ahead: int,
-) -> Iterator[tuple[Frame, _Made]]:
+) -> Generator[tuple[Frame, _Made], None, None]:
     """Yield each frame as it was made, in order, with at most ``ahead`` in the making."""
     waiting: deque[tuple[Frame, Future[_Made]]] = deque()
     left = iter(frames)

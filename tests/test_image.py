@@ -144,7 +144,7 @@ def test_what_is_no_record_is_refused(data: bytes) -> None:
         ImageRecord.from_json(data)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["version", "codec", "entries", "tools", "level"]),

@@ -54,7 +54,7 @@ def library_tree(folder: Path, files: int, *, size_bytes: int = 300_000) -> Clos
     tree = Tree(folder)
     builder = tree.builder()
     for number in range(files):
-        content = random.Random(number).randbytes(size_bytes // 3) * 3  # noqa: S311
+        content = random.Random(number).randbytes(size_bytes // 10) * 10  # noqa: S311
         builder.add(tree.file(f"/usr/lib/{number:04}", content), SEED)
     return builder
 
