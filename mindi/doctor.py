@@ -27,6 +27,9 @@ _TRAVELLING = {"lzo": "python-lzo", "urwid": "urwid", "zstandard": "zstandard"}
 # What fetches and unpacks a fail-safe root, and where Debian has it.
 _FETCHERS = {"apt-get": "apt", "dpkg-deb": "dpkg", "tar": "tar", "depmod": "kmod"}
 
+# Every machine with disks has partitions.
+_PARTITIONER = "sfdisk"
+
 # The tools that storage in use cannot be restored without, by what tells that it is used.
 _DM_TOOLS = {"LVM-": "lvm", "CRYPT-": "cryptsetup", "mpath-": "multipath", "DMRAID-": "dmraid"}
 
@@ -321,10 +324,10 @@ def _examine_tools(facts: Facts, root: Root) -> Iterator[Finding]:
                 absent.setdefault(kit.package, []).append(tool.name.rpartition("/")[2])
             else:
                 found += 1
-    needed = facts.storage | {f"mkfs.{name}" for name in facts.filesystems}
+    needed = {_PARTITIONER, *facts.storage, *(f"mkfs.{name}" for name in facts.filesystems)}
     for package, names in absent.items():
         for name in sorted(needed.intersection(names)):
-            words = "is in use here, and an image of this machine could not make it anew"
+            words = "without it an image of this machine could not make its disks anew"
             yield Finding(Purpose.RESTORE, State.MISSING, name, words, package)
     yield Finding(Purpose.RESTORE, State.FINE, "tools", f"{found} of them are here")
     for package, names in absent.items():

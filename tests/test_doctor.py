@@ -25,7 +25,7 @@ RELEASE = "6.1.0-1-amd64"
 
 @pytest.fixture
 def facts(tmp_path: Path) -> Facts:
-    """Return a machine with a kernel, BusyBox, boot loaders, mkfs.ext4, and nothing else."""
+    """Return a machine with a kernel, BusyBox, boot loaders, mkfs.ext4, sfdisk, and nothing else."""
     root = tmp_path / "root"
     for path in (
         f"boot/vmlinuz-{RELEASE}",
@@ -33,6 +33,7 @@ def facts(tmp_path: Path) -> Facts:
         f"lib/modules/{RELEASE}/modules.dep",
         "bin/busybox",
         "sbin/mkfs.ext4",
+        "sbin/sfdisk",
         "usr/lib/ISOLINUX/isolinux.bin",
         "usr/lib/ISOLINUX/isohdpfx.bin",
         *(
@@ -118,6 +119,11 @@ def test_half_of_the_boot_loaders_is_a_note(facts: Facts) -> None:
 def test_a_missing_qemu_is_named_with_its_package(facts: Facts) -> None:
     found = missing(examine(facts), Purpose.BOOT)
     assert ("qemu-system-x86_64", "qemu-system-x86") in found
+
+
+def test_partitions_need_their_tool(facts: Facts) -> None:
+    (facts.root / "sbin/sfdisk").unlink()
+    assert missing(examine(facts), Purpose.RESTORE) == [("sfdisk", "fdisk")]
 
 
 def test_a_filesystem_in_use_needs_its_mkfs(facts: Facts) -> None:
