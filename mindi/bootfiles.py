@@ -18,8 +18,8 @@ from initramfs.rootfs import Root
 
 BIOS_FOLDERS = ("/usr/lib/ISOLINUX", "/usr/share/syslinux", "/usr/lib/syslinux/bios")
 BIOS_MODULE_FOLDERS = ("/usr/lib/syslinux/modules/bios", *BIOS_FOLDERS[1:])
-# menu.c32 draws the menu; the two libraries are what it is linked with.
-BIOS_MODULES = ("ldlinux.c32", "libcom32.c32", "libutil.c32", "menu.c32")
+# menu.c32 draws the menu, chain.c32 starts a disk; the two libraries are what they are linked with.
+BIOS_MODULES = ("ldlinux.c32", "libcom32.c32", "libutil.c32", "menu.c32", "chain.c32")
 PACKAGES_BIOS = "isolinux and syslinux-common"
 
 
