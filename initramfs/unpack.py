@@ -59,7 +59,10 @@ class InitrdReader:
             empty = False
             codec = detect(head)
             if codec is None and head[:1] != b"0":
-                raise source.damaged("neither a cpio archive nor a frame that the kernel knows")
+                raise source.damaged(
+                    "neither a cpio archive nor a frame that the kernel knows",
+                    hint="it is no initrd, or it is damaged",
+                )
             start, before = source.offset, self._unpacked_bytes
             inner = source if codec is None else self._frame(codec)
             reader = CpioReader(inner)

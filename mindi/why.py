@@ -121,11 +121,9 @@ def _find(entries: Mapping[str, RecordedEntry], asked: str) -> tuple[str, ...]:
         if found:
             return found
     end = "/" + asked.strip("/")
-    named = [path for path in entries if path.endswith(end)]
-    if not named:
-        # The kernel takes - and _ in the name of a module for the same.
-        module = re.compile(re.sub("[-_]", "[-_]", re.escape(end)) + r"\.ko(\.\w+)?")
-        named = [path for path in entries if module.fullmatch("/" + path.rpartition("/")[2])]
+    # The kernel takes - and _ in the name of a module for the same.
+    module = re.compile(".*" + re.sub("[-_]", "[-_]", re.escape(end)) + r"\.ko")
+    named = [path for path in entries if path.endswith(end) or module.fullmatch(path)]
     return tuple(sorted(named, key=lambda path: (stat.S_ISDIR(entries[path].mode), path)))
 
 

@@ -34,6 +34,8 @@ def builder_of(tree: Tree) -> ClosureBuilder:
     builder.add_link("/usr/sbin/vgs", "lvm", Because("applet of", "/usr/sbin/lvm"))
     builder.add(tree.file(f"{MODULES}/nvme.ko", b"m" * 5000), SEED)
     builder.add(tree.file(f"{MODULES}/dm-mod.ko", b"m" * 300), SEED)
+    builder.add_content("/usr/sbin/twin", b"a program", SEED)
+    builder.add_content(f"{MODULES}/twin.ko", b"a module", SEED)
     builder.add(tree.file("/usr/lib/firmware/blob.bin", b"f" * 200), SEED)
     builder.add(tree.file("/usr/lib/python3.11/os.pyc", b"p" * 100), SEED)
     return builder
@@ -67,7 +69,7 @@ def test_a_summary_has_the_facts(image: Path, closure: FileClosure) -> None:
 
 def test_sizes_are_by_group(image: Path) -> None:
     sizes = {size.group: (size.files, size.size_bytes) for size in inspect(image).groups}
-    assert sizes[Group.MODULES] == (2, 5300)
+    assert sizes[Group.MODULES] == (3, 5308)
     assert sizes[Group.FIRMWARE] == (1, 200)
 
 
@@ -170,6 +172,7 @@ def paths(image: Path, asked: str) -> list[str]:
         ("libdevmapper.so.1.02.1", ["/usr/lib/libdevmapper.so.1.02.1"]),
         ("nvme", [f"{MODULES}/nvme.ko"]),
         ("dm_mod", [f"{MODULES}/dm-mod.ko"]),
+        ("twin", [f"{MODULES}/twin.ko", "/usr/sbin/twin"]),
     ],
 )
 def test_a_question_finds_its_path(asked: str, found: list[str], image: Path) -> None:
