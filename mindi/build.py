@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import tempfile
+import textwrap
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ class BuildReport:
         if self.tools_absent:
             names = ", ".join(tool.name for tool in self.tools_absent)
             packages = " ".join(sorted({tool.package for tool in self.tools_absent}))
-            lines += [f"  without      {names}", f"               (packages: {packages})"]
+            lines += [_wrapped("without", names), _wrapped("packages", packages)]
         lines.append(f"  built in     {self.seconds:.1f} s")
         return "\n".join(lines)
 
@@ -188,6 +189,9 @@ def _pack(
     cpus = None
     if spec.selection is Selection.HOST_ONLY:
         cpus = parse_cpuinfo(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace"))
+    microcode = next(
+        filter(None, (early_cpio(root, cpus=cpus) for root in sources.firmware_roots)), None
+    )
     with teller.step("initrd") as step:
         with out.open("wb") as stream:
             packed = write_initrd(
@@ -196,7 +200,7 @@ def _pack(
                 codec=record.codec,
                 level=record.level,
                 timestamp_s=spec.timestamp_s,
-                early=early_cpio(sources.kernel.root, cpus=cpus),
+                early=microcode,
                 cache=spec.cache if spec.use_cache else None,
                 jobs=spec.jobs,
                 progress=step.update,
@@ -256,6 +260,10 @@ def _write_iso(
             )
             step.note(f"{_mib(report.size_bytes)}, read back and compared")
     return packed, report.boots
+
+
+def _wrapped(title: str, words: str) -> str:
+    return textwrap.fill(words, 100, initial_indent=f"  {title:<13}", subsequent_indent=" " * 15)
 
 
 def _mib(size_bytes: int) -> str:

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from initramfs.closure import Because, ClosureBuilder, FileClosure
-from initramfs.decompress import decompressed
-from initramfs.firmware import FirmwareReport, find_firmware
+from initramfs.firmware import AbsentFirmware, FirmwareReport, FoundFirmware, find_firmware
 from initramfs.hostmodules import HostModules
 from initramfs.kmod import Chosen, ModuleTree, Wanted, resolve_modules
 from initramfs.kmodindex import index_files
 from initramfs.libraries import Libraries
 from initramfs.modselect import select_generic, select_host
-from initramfs.rootfs import Root
 from mindi.architecture import architecture_of
 from mindi.rescue import RescueReport, add_rescue_environment
 from mindi.sources import Sources
@@ -37,7 +35,10 @@ def compose(spec: ImageSpec, sources: Sources, host: HostModules) -> Composition
     architecture = architecture_of(sources.root)
     builder = ClosureBuilder(sources.root, Libraries(sources.root))
     tree = ModuleTree(sources.kernel.root, sources.kernel.version)
-    chosen = choose_modules(spec, tree, host)
+    folder = builder.add_directory(
+        f"/lib/modules/{tree.version}", Because("modules of the image's kernel")
+    )
+    chosen = choose_modules(spec, tree, host, folder=folder)
     for path in spec.add:
         add_any(builder, path, Because("asked for with --add"))
     rescue = add_rescue_environment(
@@ -53,17 +54,18 @@ def compose(spec: ImageSpec, sources: Sources, host: HostModules) -> Composition
         cache=spec.cache if spec.use_cache else None,
         jobs=spec.jobs,
     )
-    add_modules(builder, sources.kernel.root, tree, chosen)
-    firmware = find_firmware(sources.kernel.root, chosen)
-    for blob in firmware.found:
-        builder.add_from(
-            sources.kernel.root, blob.path, Because("firmware of the module", blob.module)
-        )
+    add_modules(builder, tree, chosen, folder=folder)
+    firmware = add_firmware(builder, sources, chosen, folder=folder)
     return Composition(builder.build(), rescue, chosen, firmware, architecture)
 
 
-def choose_modules(spec: ImageSpec, tree: ModuleTree, host: HostModules) -> tuple[Chosen, ...]:
-    """Return the modules of the image, in an order in which they can be loaded."""
+def choose_modules(
+    spec: ImageSpec, tree: ModuleTree, host: HostModules, *, folder: str
+) -> tuple[Chosen, ...]:
+    """Return the modules of the image, in an order in which they can be loaded.
+
+    ``folder`` is where the image has them.
+    """
     if spec.selection is Selection.GENERIC:
         wanted: Sequence[Wanted] = select_generic(tree)
     else:
@@ -72,21 +74,45 @@ def choose_modules(spec: ImageSpec, tree: ModuleTree, host: HostModules) -> tupl
         Wanted(name, Because("asked for with --add-module"), is_named=True)
         for name in spec.add_modules
     ]
-    return resolve_modules(tree, [*wanted, *asked], omit=spec.omit_modules)
+    return resolve_modules(
+        tree,
+        [*wanted, *asked],
+        omit=spec.omit_modules,
+        folder=folder,
+        jobs=spec.jobs,
+    )
 
 
 def add_modules(
-    builder: ClosureBuilder, root: Root, tree: ModuleTree, chosen: Sequence[Chosen]
+    builder: ClosureBuilder, tree: ModuleTree, chosen: Sequence[Chosen], *, folder: str
 ) -> None:
     """Add modules, uncompressed (the whole archive is compressed), and their indexes."""
-    folder = f"/lib/modules/{tree.version}"
     for choice in chosen:
-        path = f"{folder}/{choice.module.relative}"
-        source = root.host(choice.module.path)
-        if source.suffix == ".ko":
-            builder.add_file(source, path, choice.because, mode=0o644)
+        module = choice.module
+        path = f"{folder}/{module.relative}"
+        if module.is_compressed:
+            builder.add_content(path, tree.content(module), choice.because)
         else:
-            builder.add_content(path, decompressed(source), choice.because)
+            builder.add_file(tree.root.host(module.path), path, choice.because, mode=0o644)
     because = Because("index of the modules, for modprobe and udev")
     for name, content in index_files(tree, chosen).items():
         builder.add_content(f"{folder}/{name}", content, because)
+
+
+def add_firmware(
+    builder: ClosureBuilder, sources: Sources, chosen: Sequence[Chosen], *, folder: str
+) -> FirmwareReport:
+    """Add what the modules may ask for, from the kernel's root or else from that of the tools."""
+    paths = {choice.module.name: f"{folder}/{choice.module.relative}" for choice in chosen}
+    found: list[FoundFirmware] = []
+    absent: tuple[AbsentFirmware, ...] = ()
+    lacking = tuple(chosen)
+    for root in sources.firmware_roots:
+        report = find_firmware(root, lacking, version=sources.kernel.version)
+        for blob in report.found:
+            builder.add_from(root, blob.path, Because("firmware for", paths[blob.module]))
+        found.extend(report.found)
+        absent = report.absent
+        names = {blob.module for blob in absent}
+        lacking = tuple(choice for choice in lacking if choice.module.name in names)
+    return FirmwareReport(tuple(found), absent)

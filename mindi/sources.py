@@ -25,6 +25,11 @@ class Sources:
     is_failsafe: bool
 
     @property
+    def firmware_roots(self) -> tuple[Root, ...]:
+        """Where firmware and microcode are looked for: with the kernel, then with the tools."""
+        return tuple(dict.fromkeys((self.kernel.root, self.root)))
+
+    @property
     def boot_roots(self) -> tuple[Root, ...]:
         """Where boot loaders are looked for; a fail-safe image takes none of this system's."""
         if self.is_own or self.is_failsafe:
