@@ -26,15 +26,15 @@ from mindi.qemu import (
 )
 from mindi.verdict import Event, Verdict, judge
 from mindi.vm import SCREEN, GuestError, Vm, prepare
-from restore.contract import Mode
+from restore.contract import ROOT_ARGUMENT, Mode
 
 READY_S = 45.0
-SILENCE_S = 20.0
+SILENCE_S = 60.0
 POWER_OFF_S = 10.0
 """How long a check waits, on real hardware: for the ready line, between reports, for the end."""
 
-DIRECT_CMDLINE = "console=tty0 console=ttyS0,115200"
-"""What a kernel that QEMU loads itself is told, so that both consoles are heard."""
+DIRECT_CMDLINE = f"console=tty0 console=ttyS0,115200 {ROOT_ARGUMENT}"
+"""What a kernel that QEMU loads itself is told: as the menu of an ISO does."""
 
 _ISO_ID_OFFSET = 32769
 _INITRD_MAGICS = (b"070701", b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x89LZO")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from initramfs.errors import UsageError
 from mindi.render import render
-from restore.contract import Mode
+from restore.contract import ROOT_ARGUMENT, Mode
 
 KERNEL_PATH = "/boot/vmlinuz"
 INITRD_PATH = "/boot/initrd.img"
@@ -145,7 +145,7 @@ def rescue_menu(
         entries=tuple(entries),
         default=first.value,
         timeout_s=timeout_s,
-        kernel_arguments=(*consoles, *kernel_arguments),
+        kernel_arguments=(*consoles, ROOT_ARGUMENT, *kernel_arguments),
     )
 
 

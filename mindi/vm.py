@@ -53,11 +53,14 @@ QMP_SOCKET = "qmp"
 
 # The kernel writes its own messages into the middle of a line that a program is writing.
 _KERNEL_MESSAGE = re.compile(r"\[ *\d+\.\d{6}\][^\n]*\n?")
-# CSI sequences (ECMA-48) and lone control characters: a log's end is shown on a terminal.
+# CSI sequences (ECMA-48) and lone control characters: a log's end is shown on a terminal. A
+# boot menu moves the cursor where others begin a line.
+_CURSOR = re.compile(r"\x1b\[\d+;\d+H")
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x09\x0b-\x1f\x7f]|\x1b")
 _POLL_S = 0.1
 _END_S = 10.0
 _TAIL_LINES = 12
+_TAIL_WIDTH = 120
 
 
 class _Console(Protocol):
@@ -277,10 +280,9 @@ class Vm:
     def _failure(self, message: str) -> GuestError:
         parts = [message]
         for name in (QEMU_LOG, SERIAL_LOG):
-            text = _ESCAPES.sub("", self._log_text(name))
-            lines = [line for line in text.splitlines() if line.strip()]
+            lines = last_lines(self._log_text(name))
             if lines:
-                parts += [f"the end of {name}:", *(f"  {line}" for line in lines[-_TAIL_LINES:])]
+                parts += [f"the end of {name}:", *(f"  {line}" for line in lines)]
         return GuestError("\n".join(parts), hint=f"all logs are in {self.machine.logs}")
 
     def _log_text(self, name: str) -> str:
@@ -289,6 +291,13 @@ class Vm:
         except FileNotFoundError:
             return ""
         return data.decode("utf-8", errors="replace").replace("\r", "")
+
+
+def last_lines(text: str) -> tuple[str, ...]:
+    """Return the last few lines of a log as they may be shown on any terminal."""
+    plain = _ESCAPES.sub("", _CURSOR.sub("\n", text))
+    lines = (line.strip()[:_TAIL_WIDTH] for line in plain.splitlines())
+    return tuple(line for line in lines if line)[-_TAIL_LINES:]
 
 
 def prepare(

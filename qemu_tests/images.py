@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from mindi.boot import DIRECT_CMDLINE
 from mindi.qemu import DirectBoot
 from tests.support.tools import require_tool
 
-CMDLINE = "console=tty0 console=ttyS0,115200"
 MINDI = Path(sys.executable).with_name("mindi")
 
 
@@ -53,7 +53,7 @@ class Images:
 
     def direct(self, *, initrd: Path | None = None, kernel: Path | None = None) -> DirectBoot:
         """Return a direct boot of that ISO's kernel and initrd, or of others in their place."""
-        return DirectBoot(kernel or self.kernel(), initrd or self.initrd(), CMDLINE)
+        return DirectBoot(kernel or self.kernel(), initrd or self.initrd(), DIRECT_CMDLINE)
 
     def _taken_from_iso(self, path: str) -> Path:
         iso = self.iso()

@@ -17,6 +17,10 @@ IMAGE_RECORD = "/usr/share/mindi/image.json"
 SELFCHECK = "/usr/share/mindi/selfcheck.json"
 """What the self-check starts and imports: an object, see ``restore.selfcheck.Checklist``."""
 
+ROOT_ARGUMENT = "rootfstype=ramfs"
+"""Kernel argument of every boot: the root's default, a tmpfs, takes half of the memory at most
+and so would hold a generic image in a machine of 512 MiB only in part."""
+
 VERDICT_PORT = "mindi.verdict"
 """Name of the virtio-serial port on which a guest reports, one JSON object a line."""
 

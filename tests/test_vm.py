@@ -8,7 +8,7 @@ import pytest
 
 from initramfs.errors import InputError, OutputError, ToolError
 from mindi.qemu import QEMU, SERIAL_LOG, TCG, Firmware, Machine
-from mindi.vm import ARGV, QEMU_LOG, Vm, prepare
+from mindi.vm import ARGV, QEMU_LOG, Vm, last_lines, prepare
 from tests.support.tools import require_file
 
 
@@ -94,3 +94,8 @@ def test_variables_are_a_fresh_copy(
     argv = prepare(uefi, TCG, folder=tmp_path)
     assert any(f"file={tmp_path / 'variables.fd'}" in word for word in argv)
     assert (tmp_path / "variables.fd").read_bytes() == pristine.read_bytes()
+
+
+def test_the_end_of_a_log_has_no_escapes() -> None:
+    menu = "\x1b[0;37;40m\x1b[2J\x1b[1;1HRescue shell\x1b[2;1H Boot from disk\a\n\n"
+    assert last_lines(menu) == ("Rescue shell", "Boot from disk")
