@@ -103,11 +103,15 @@ class PackageManager:
         A source of the host that cannot be reached is not fatal as long as another answers: what
         it would have given is then missing by name.
         """
+        argv = ("apt-get", "-q", "update")
         try:
-            self._run("apt-get", "-q", "update")
+            said = self._run(*argv)
         except ToolError:
             if not self.has_lists:
                 raise
+            return
+        if not self.has_lists:  # apt calls it a success that no network is there
+            raise _failure(argv, 0, said)
 
     def available(self, names: Iterable[str]) -> frozenset[str]:
         """Return those of ``names`` that the archive has a package for."""
@@ -284,7 +288,8 @@ def run(name: str, *arguments: str, environment: Mapping[str, str] | None = None
 
 def _failure(argv: Sequence[str], code: int, said: str) -> ToolError:
     shown = " ".join(argv[:6]) + (" ..." if len(argv) > 6 else "")
-    return ToolError(f"{shown} failed with exit status {code}:\n{_last_words(said)}")
+    how = f"failed with exit status {code}" if code else "failed"
+    return ToolError(f"{shown} {how}:\n{_last_words(said)}")
 
 
 def _last_words(said: str) -> str:

@@ -13,11 +13,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from initramfs.errors import ImageError, InputError, MissingDependency, OutputError
 from mindi.debian import (
@@ -34,6 +34,8 @@ from mindi.settle import settle
 
 # Part of every stamp: raised when a tree that an older version made would no longer do.
 _GENERATION = 1
+
+_T = TypeVar("_T")
 
 _KERNEL = re.compile(r"^linux-(image|modules|modules-extra)-(unsigned-)?\d")
 
@@ -154,7 +156,7 @@ def _make(
     manager = PackageManager(
         cache / "apt" / recipe.architecture, architecture=recipe.architecture, sources=sources
     )
-    packages, absent, archives = _gather(manager, recipe, refresh=refresh, progress=progress)
+    order, archives = _gather(manager, recipe, refresh=refresh, progress=progress)
     beside = home.with_name(f".{home.name}.new")
     old = home.with_name(f".{home.name}.old")
     try:
@@ -170,7 +172,7 @@ def _make(
         version = _find_kernel(tree, recipe)
         run("depmod", "-b", os.fspath(tree), version)
         settle(tree)
-        _write_stamp(beside, recipe, version, packages, absent)
+        _write_stamp(beside, recipe, version, order)
         if home.exists():
             home.replace(old)
         beside.replace(home)
@@ -188,25 +190,36 @@ def _make(
     return made
 
 
+@dataclass(frozen=True, slots=True)
+class _Order:
+    packages: tuple[Package, ...]
+    absent: tuple[str, ...]
+
+
 def _gather(
     manager: PackageManager, recipe: Recipe, *, refresh: bool, progress: Progress
-) -> tuple[tuple[Package, ...], tuple[str, ...], tuple[Path, ...]]:
+) -> tuple[_Order, tuple[Path, ...]]:
     """Find and fetch the packages; lists that turn out to be stale are fetched anew, once."""
-    fresh = refresh or not manager.has_lists
-    if fresh:
-        _refresh(manager, progress)
+    if refresh or not manager.has_lists:
+        progress("fetching the lists of packages")
+        _with_hint(manager.refresh)
+        order = _order(manager, recipe, progress)
+        return order, _with_hint(lambda: manager.fetch(order.packages, progress=progress))
+    stale: _Order | None = None
     try:
-        return _gather_once(manager, recipe, progress)
-    except ImageError:
-        if fresh:
-            raise
-    _refresh(manager, progress)
-    return _gather_once(manager, recipe, progress)
+        stale = _order(manager, recipe, progress)
+        return stale, manager.fetch(stale.packages, progress=progress)
+    except ImageError as error:
+        progress("fetching the lists of packages")
+        _with_hint(manager.refresh)
+        order = _order(manager, recipe, progress)
+        if order == stale:  # nothing new, so no use in trying again
+            raise _hinted(error) from error
+    return order, _with_hint(lambda: manager.fetch(order.packages, progress=progress))
 
 
-def _gather_once(
-    manager: PackageManager, recipe: Recipe, progress: Progress
-) -> tuple[tuple[Package, ...], tuple[str, ...], tuple[Path, ...]]:
+def _order(manager: PackageManager, recipe: Recipe, progress: Progress) -> _Order:
+    """Ask apt what a recipe comes to."""
     progress("asking apt what is needed")
     there = manager.available((*recipe.required, *recipe.wished))
     lacking = [name for name in recipe.required if name not in there]
@@ -220,19 +233,22 @@ def _gather_once(
     packages = manager.closure(wanted)
     if not recipe.closed:
         packages = tuple(package for package in packages if _KERNEL.match(package.name))
-    return packages, absent, manager.fetch(packages, progress=progress)
+    return _Order(packages, absent)
 
 
-def _refresh(manager: PackageManager, progress: Progress) -> None:
-    progress("fetching the lists of packages")
+def _with_hint(act: Callable[[], _T]) -> _T:
     try:
-        manager.refresh()
+        return act()
     except ImageError as error:
-        raise type(error)(
-            error.message,
-            hint="fail-safe packages are fetched once, and that needs a network "
-            "(apt's own settings, proxies too, are honoured)",
-        ) from error
+        raise _hinted(error) from error
+
+
+def _hinted(error: ImageError) -> ImageError:
+    return type(error)(
+        error.message,
+        hint="fail-safe packages are fetched once, and that needs a network "
+        "(apt's own settings, proxies too, are honoured)",
+    )
 
 
 def _find_kernel(tree: Path, recipe: Recipe) -> str:
@@ -245,20 +261,14 @@ def _find_kernel(tree: Path, recipe: Recipe) -> str:
     return versions[0]
 
 
-def _write_stamp(
-    home: Path,
-    recipe: Recipe,
-    version: str,
-    packages: Sequence[Package],
-    absent: Sequence[str],
-) -> None:
+def _write_stamp(home: Path, recipe: Recipe, version: str, order: _Order) -> None:
     tree = home / "tree"
     run("sync", "--file-system", os.fspath(tree))  # a power cut must not leave empty files
     stamp = {
         "recipe": recipe.digest,
         "kernel": version,
-        "packages": [(package.name, package.version) for package in packages],
-        "absent": list(absent),
+        "packages": [(package.name, package.version) for package in order.packages],
+        "absent": list(order.absent),
         "directories": {
             os.path.relpath(folder, tree): os.stat(folder).st_mtime_ns  # noqa: PTH116 many
             for folder, _, _ in os.walk(tree)

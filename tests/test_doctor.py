@@ -25,7 +25,7 @@ RELEASE = "6.1.0-1-amd64"
 
 @pytest.fixture
 def facts(tmp_path: Path) -> Facts:
-    """Return a machine with a kernel, BusyBox, boot loaders, mkfs.ext4, sfdisk, and nothing else."""
+    """Return a machine with a kernel, BusyBox, boot loaders, mkfs.ext4 and sfdisk."""
     root = tmp_path / "root"
     for path in (
         f"boot/vmlinuz-{RELEASE}",

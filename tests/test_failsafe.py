@@ -92,6 +92,16 @@ def test_nothing_cached_and_no_network_is_a_clear_error(cache: Path, archive: Ar
     assert not (cache / "roots" / "full").exists()
 
 
+def test_packages_that_cannot_be_fetched_are_a_clear_error(cache: Path, archive: Archive) -> None:
+    make(cache, KERNEL, archive)
+    for package in archive.folder.glob("*.deb"):
+        package.unlink()
+    with pytest.raises(ToolError) as caught:
+        make(cache, FULL, archive)
+    assert "network" in (caught.value.hint or "")
+    assert "Failed to fetch" in caught.value.message
+
+
 def test_a_root_that_lost_a_file_is_made_again(cache: Path, archive: Archive) -> None:
     lost = make(cache, FULL, archive).path / "usr/bin/tool"
     lost.unlink()
