@@ -71,7 +71,7 @@ class ClosureBuilder:
         self.root, self._libraries = root, libraries
         self._entries: dict[str, Entry] = {}
         self._reasons: dict[str, dict[Because, None]] = {}
-        self._missing: list[str] = []
+        self._missing: dict[str, str | None] = {}
 
     def __contains__(self, path: str) -> bool:
         return self._place(path, is_query=True) in self._entries
@@ -86,7 +86,7 @@ class ClosureBuilder:
         found = self.root.locate(path)
         if found is None:
             if not optional:
-                self._missing.append(self._complain(path, because))
+                self._missing[self._complain(path, because)] = None
             return None
         self._add_links(found)
         if stat.S_ISDIR(found.status.st_mode):
@@ -168,14 +168,16 @@ class ClosureBuilder:
         """Add what the root's file ``path`` needs (libraries, interpreter), not the file."""
         found = self.root.locate(path)
         if found is None:
-            self._missing.append(self._complain(path, because))
+            self._missing[self._complain(path, because)] = None
             return
         self._add_dependencies(found.path, because=because)
 
     def build(self) -> FileClosure:
         """Return the finished tree; raise MissingDependency with the chain of all that lacks."""
-        if self._missing:
-            lacking = sorted(set(self._missing))
+        lacking = sorted(
+            words for words, path in self._missing.items() if path is None or path not in self
+        )
+        if lacking:
             raise MissingDependency(
                 "\n".join(lacking),
                 hint="install what is missing in the root tree, or leave out what needs it",
@@ -193,13 +195,16 @@ class ClosureBuilder:
             own = because if needed.by == path else None
             reason = own or Because(f"{needed.name}, {needed.need}", needed.by)
             self.add_leaf(needed.path, reason) if needed.leaf else self.add(needed.path, reason)
-        self._missing.extend(self._lacking(missing) for missing in needs.missing)
+        for missing in needs.missing:
+            # An interpreter may be the image's own: /bin/sh is BusyBox where the root has none.
+            own = missing.name if missing.name.startswith("/") else None
+            self._missing[self._lacking(missing)] = own
 
     def add_leaf(self, path: str, because: Because) -> None:
         """Add a file of the root and the links to it; its own needs are known to be in."""
         found = self.root.locate(path)
         if found is None:
-            self._missing.append(self._complain(path, because))
+            self._missing[self._complain(path, because)] = None
             return
         self._add_links(found)
         self._add_found(found, because)
