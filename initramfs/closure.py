@@ -197,8 +197,8 @@ class ClosureBuilder:
             self.add_leaf(needed.path, reason) if needed.leaf else self.add(needed.path, reason)
         for missing in needs.missing:
             # An interpreter may be the image's own: /bin/sh is BusyBox where the root has none.
-            own = missing.name if missing.name.startswith("/") else None
-            self._missing[self._lacking(missing)] = own
+            place = missing.name if missing.name.startswith("/") else None
+            self._missing[self._lacking(missing)] = place
 
     def add_leaf(self, path: str, because: Because) -> None:
         """Add a file of the root and the links to it; its own needs are known to be in."""
