@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from initramfs.codec import Codec
+from initramfs.compress import default_level
 from initramfs.errors import OutputError, UsageError
 from initramfs.hostmodules import HostModules, gather_host
 from initramfs.microcode import early_cpio, parse_cpuinfo
@@ -31,8 +32,6 @@ from mindi.sources import Sources, find_sources
 from mindi.spec import ImageSpec, Output, Selection
 from mindi.version import version
 
-# Where the curve of size against time bends, for each codec, on the files of an image.
-_LEVELS = {Codec.ZSTD: 4, Codec.XZ: 3, Codec.GZIP: 6, Codec.LZO: 3, Codec.NONE: 0}
 _READ_BYTES = 1 << 20
 
 
@@ -101,7 +100,7 @@ def build(spec: ImageSpec, teller: Narrator) -> BuildReport:
     check_writable(spec.file)
     sources = find_sources(spec, teller, running=platform.release())
     codec = choose_codec(spec, sources.kernel)
-    level = _LEVELS[codec] if spec.level is None else spec.level
+    level = default_level(codec) if spec.level is None else spec.level
     is_host_only = spec.selection is Selection.HOST_ONLY
     with teller.step("root tree") as step:
         composition = compose(spec, sources, gather_host() if is_host_only else HostModules())
