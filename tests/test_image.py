@@ -69,12 +69,6 @@ def test_the_members_of_an_iso_are_those_of_its_initrd(
     assert paths == [member.path for member in open_image(initrd).members()]
 
 
-def test_the_builder_and_the_reader_agree_on_the_place_of_the_initrd() -> None:
-    from mindi import menu
-
-    assert menu.INITRD_PATH == INITRD_PATH
-
-
 def test_the_record_is_in_the_first_frame(tmp_path: Path) -> None:
     data, _ = packed(recorded(library_tree(tmp_path, 30).build()))
     reader = InitrdReader(io.BytesIO(data))
