@@ -67,7 +67,7 @@ def add_kit(builder: ClosureBuilder, kit: Kit) -> Toolbox:
         reason = Because("data of", found[0].path) if found else Because(f"data of {kit.package}")
         for pattern in kit.data:
             for path in expand(root, pattern):
-                add_any(builder, path, reason)
+                _add_data(builder, path, reason)
     if kit.links and found:
         for link in links_to(root, found[0].path):
             builder.add(link, Because("another name of", found[0].path))
@@ -81,6 +81,16 @@ def find_tool(root: Root, tool: Tool) -> str | None:
     else:
         places = [f"{directory}/{tool.name}" for directory in PROGRAM_DIRECTORIES]
     return next((place for place in places if root.is_file(place)), None)
+
+
+def _add_data(builder: ClosureBuilder, path: str, because: Because) -> None:
+    """As ``add_any``, but plain data is not looked into: GRUB alone has 500 ELF modules."""
+    found = builder.root.locate(path)
+    is_code = found is None or found.status.st_mode & 0o111 or ".so" in path
+    if is_code or not builder.root.is_file(path):
+        add_any(builder, path, because)
+    else:
+        builder.add_leaf(path, because)
 
 
 def add_any(builder: ClosureBuilder, path: str, because: Because) -> None:
