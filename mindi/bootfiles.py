@@ -109,6 +109,17 @@ class BootFiles:
     uefi: tuple[UefiFiles, ...]
     lacking: tuple[str, ...] = ()
 
+    def files(self) -> tuple[Path, ...]:
+        """Return all files that boot the image; GRUB's kernel stands for its modules."""
+        paths: list[Path | None] = []
+        if self.bios is not None:
+            paths += [self.bios.isolinux_bin, self.bios.mbr, *self.bios.modules]
+        for loader in self.uefi:
+            paths += [loader.shim, loader.mok_manager, loader.grub]
+            if loader.modules is not None:
+                paths.append(loader.modules / "kernel.img")
+        return tuple(path for path in paths if path is not None)
+
     @property
     def has_secure_boot(self) -> bool:
         """Tell whether the image will start under Secure Boot."""

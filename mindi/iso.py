@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO
 
-from initramfs.errors import UsageError
+from initramfs.errors import OutputError, UsageError
 from mindi.bootfiles import BootFiles, UefiKind
 from mindi.efi import efi_files, id_path, read_loader, system_partition
 from mindi.hybrid import Hybrid, check_hybrid, make_hybrid, padded_size
@@ -95,10 +95,16 @@ def write_iso(spec: IsoSpec, out: Path, *, progress: Progress | None = None) -> 
 
     def tell(done: int) -> None:
         if progress is not None:
-            progress(min(done, 2 * total), 2 * total)
+            progress(done, 2 * total)
 
     with written_whole(out) as temporary, temporary.open("wb+") as image:
-        hybrid = _write(spec, contents, image, identity=identity, told=tell)
+        if spec.extra:
+            # A backup holds what only root may read, /etc/shadow first of all.
+            os.fchmod(image.fileno(), 0o600)
+        # What pycdlib counts as done holds directories and padding as well.
+        hybrid = _write(
+            spec, contents, image, identity=identity, told=lambda done: tell(min(done, total))
+        )
         _forget(image)
         check_hybrid(image, hybrid)
         check_files(
@@ -129,6 +135,7 @@ def _check_label(label: str) -> None:
 def _identity(spec: IsoSpec, digests: tuple[str, str]) -> uuid.UUID:
     """Return what tells this image from any other: a name made of what it holds."""
     words = [spec.label, str(spec.timestamp_s), *digests, render_grub(spec.menu)]
+    words += [sha256_of(path) for path in spec.boot.files()]
     words += [f"{path} {content_size(source)}" for path, source in sorted(spec.extra.items())]
     return uuid.uuid5(_NAMESPACE, "\n".join(words))
 
@@ -171,6 +178,8 @@ def _write(
     told: Callable[[int], None],
 ) -> Hybrid:
     """Write the whole of ``image``; return what makes it a disk."""
+    from pycdlib.pycdlibexception import PyCdlibException
+
     iso = _new(spec.label)
     names = IsoNames()
     try:
@@ -181,6 +190,11 @@ def _write(
         iso.write_fp(image, blocksize=COPY_BYTES, progress_cb=lambda done, _all, _its: told(done))
         plain_bytes = image.seek(0, os.SEEK_END)
         hybrid = _hybrid(iso, spec.boot, plain_bytes, identity)
+    except PyCdlibException as error:
+        raise OutputError(
+            f"ISO 9660 cannot hold what is to go on the image: {error}",
+            hint="shorten the paths of the files that were asked for",
+        ) from error
     finally:
         iso.close()
     date_descriptors(image, spec.timestamp_s)

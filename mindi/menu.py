@@ -111,7 +111,7 @@ class Menu:
 
 _TITLES = {
     Mode.EXPERT: "Rescue shell",
-    Mode.SELFCHECK: "Check this image: start every tool, load every module, power off",
+    Mode.SELFCHECK: "Check this image, then power off",
 }
 
 
