@@ -118,7 +118,7 @@ def kernel_of_root(root: Root) -> Kernel:
     for version in sorted(versions, key=version_key, reverse=True):
         image = find_image(root, version)
         if image is not None:
-            return Kernel(image, version, root, codecs_of(root, version))
+            return kernel_at(image, root)
     raise MissingDependency(
         f"{root.path} has no kernel with modules (/boot/vmlinuz-V with /lib/modules/V)",
         hint="unpack a kernel package into the tree, or name a kernel with --kernel PATH",

@@ -1,0 +1,241 @@
+"""The command as a user meets it: what it says, how it ends, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.realtree import Ran, RealTree, mindi, real_tree
+from tests.support.tools import require_tool
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> RealTree:
+    return real_tree(tmp_path_factory.mktemp("cli"))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Iterator[Path]:
+    """Give a folder for outputs; nothing half made may be in it afterwards."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    yield folder
+    hidden = [path.name for path in folder.iterdir() if path.name.startswith(".")]
+    assert hidden == []
+
+
+def moved_away(path: Path) -> Path:
+    """Take a file out of a tree; the caller puts it back."""
+    return path.rename(path.with_name(path.name + ".away"))
+
+
+def build(tree: RealTree, out: Path, *words: str | Path, before: tuple[str, ...] = ()) -> Ran:
+    return mindi(
+        *("build", "--output", "initramfs", "--root", tree.path, "-o", out / "a.img", "--no-cache"),
+        *words,
+        before=before,
+    )
+
+
+def test_help_names_every_command() -> None:
+    ran = mindi("--help")
+    assert ran.status == 0
+    for command in ("build", "inspect", "why", "diff", "boot", "doctor"):
+        assert command in ran.out
+
+
+@pytest.mark.parametrize("command", ["build", "inspect", "why", "diff", "boot", "doctor"])
+def test_every_command_has_help(command: str) -> None:
+    ran = mindi(command, "--help")
+    assert (ran.status, ran.err) == (0, "")
+    assert f"usage: mindi {command}" in ran.out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    ran = mindi("--help", before=("env", "PYTHONPROFILEIMPORTTIME=1"))
+    loaded = {line.rpartition("|")[2].strip() for line in ran.err.splitlines()}
+    heavy = {"pycdlib", "elftools", "jinja2", "rich", "plumbum", "pexpect", "zstandard", "json"}
+    assert "argparse" in loaded
+    assert loaded & heavy == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("build", "--hots-only"), "unknown argument --hots-only; did you mean --host-only"),
+        (("build", "--level", "12"), "--level: '12' is no number from 0 to 9"),
+        (("build", "--output", "floppy"), "'floppy' is none of iso, initramfs"),
+        (("build", "--kernel"), "expected one argument"),
+        (("biuld",), "invalid choice"),
+        (("why", "image"), "the following arguments are required: PATH"),
+        (("boot", "x", "--firmware", "coreboot"), "invalid choice: 'coreboot'"),
+    ],
+    ids=["option", "level", "output", "no value", "command", "argument", "choice"],
+)
+def test_a_wrong_word_is_a_usage_error(words: tuple[str, ...], says: str) -> None:
+    ran = mindi(*words)
+    assert ran.status == 2
+    assert says in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_an_unknown_key_of_the_file_is_a_usage_error(tmp_path: Path) -> None:
+    file = tmp_path / "mindi.toml"
+    file.write_text('[build]\nadd-modul = ["ext4"]\n')
+    ran = mindi("build", "--config", file, cwd=tmp_path)
+    assert ran.status == 2
+    assert "unknown key 'add-modul'; did you mean add-module" in ran.err
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_image_of_a_real_tree_says_what_it_holds(tree: RealTree, out: Path) -> None:
+    ran = build(tree, out, "--json")
+    assert ran.status == 0, ran.err
+    report = json.loads(ran.out)
+    assert report["kernel_version"] == tree.release
+    assert report["size_bytes"] == (out / "a.img").stat().st_size
+    shown = mindi("inspect", out / "a.img", "--json")
+    assert json.loads(shown.out)["kernel_version"] == tree.release
+    why = mindi("why", out / "a.img", "libdevmapper.so.1.02.1")
+    assert "needed by /usr/sbin/lvm" in why.out or "needed by /usr/sbin/dmsetup" in why.out
+
+
+def test_what_is_not_in_an_image_is_said(tree: RealTree, out: Path) -> None:
+    assert build(tree, out).status == 0
+    ran = mindi("why", out / "a.img", "libdevmaper.so")
+    assert ran.status == 1
+    assert "libdevmapper" in ran.err
+
+
+def test_a_removed_library_is_named_with_its_chain(tree: RealTree, out: Path) -> None:
+    library = next((tree.path / "usr/lib/x86_64-linux-gnu").glob("libdevmapper-event.so.*"))
+    away = moved_away(library)
+    try:
+        ran = build(tree, out)
+    finally:
+        away.rename(library)
+    assert ran.status == 3
+    assert "/usr/sbin/lvm" in ran.err
+    assert f"needs {library.name}, not found in: " in ran.err
+    assert list(out.iterdir()) == []
+
+
+def test_a_module_without_its_dependency_is_named_with_its_chain(tree: RealTree, out: Path) -> None:
+    module = next(tree.modules.rglob("libcrc32c.ko*"))
+    away = moved_away(module)
+    try:
+        ran = build(tree, out)
+    finally:
+        away.rename(module)
+    assert ran.status == 3
+    assert "libcrc32c" in ran.err
+    assert list(out.iterdir()) == []
+
+
+def test_a_truncated_kernel_is_refused(tree: RealTree, out: Path) -> None:
+    content = tree.kernel.read_bytes()
+    tree.kernel.write_bytes(content[:-1000])
+    try:
+        ran = build(tree, out)
+    finally:
+        tree.kernel.write_bytes(content)
+    assert ran.status == 4
+    assert "cut short" in ran.err
+    assert list(out.iterdir()) == []
+
+
+def test_an_unknown_module_is_named_with_its_likes(tree: RealTree, out: Path) -> None:
+    ran = build(tree, out, "--add-module", "virtio_blc")
+    assert ran.status == 3
+    assert "virtio_blk" in ran.err
+    assert list(out.iterdir()) == []
+
+
+def test_an_unreadable_root_is_named(tree: RealTree, out: Path) -> None:
+    folder = tree.path / "usr/sbin"
+    mode = folder.stat().st_mode
+    before: tuple[str, ...] = ()
+    if os.geteuid() == 0:  # who is stopped by nothing but the lack of this right
+        setpriv = require_tool("setpriv", package="util-linux")
+        before = (str(setpriv), "--bounding-set=-dac_override,-dac_read_search")
+    folder.chmod(0)
+    try:
+        ran = build(tree, out, before=before)
+    finally:
+        folder.chmod(mode)
+    assert ran.status == 4
+    assert "usr/sbin" in ran.err
+    assert "Permission denied" in ran.err
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("output", ["initramfs", "iso"])
+def test_a_full_disk_is_said_and_nothing_stays(tree: RealTree, out: Path, output: str) -> None:
+    unshare = str(require_tool("unshare", package="util-linux"))
+    rights = () if os.geteuid() == 0 else ("--map-root-user",)
+    script = (
+        'mount -t tmpfs -o size=12m none "$1" && shift && "$@"; status=$?; '
+        f'ls -A "{out}" >&2; exit $status'
+    )
+    before = (unshare, *rights, "--mount", "sh", "-c", script, "sh", str(out))
+    ran = build(tree, out, "--output", output, before=before)
+    assert ran.status == 5, ran.err
+    assert "No space left on device" in ran.err
+    assert ran.err.splitlines()[-1].startswith("mindi: hint: "), "a file was left behind"
+
+
+def test_a_missing_output_folder_is_said_before_the_work(tree: RealTree, tmp_path: Path) -> None:
+    ran = mindi("build", "--root", tree.path, "-o", tmp_path / "none/a.iso")
+    assert ran.status == 5
+    assert "is no directory" in ran.err
+
+
+def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.img"
+    file.write_bytes(b"no image at all\n" * 100)
+    for command in (("inspect", file), ("why", file, "lvm"), ("diff", file, file)):
+        ran = mindi(*command)
+        assert ran.status == 4, command
+        assert str(file) in ran.err
+
+
+@pytest.mark.parametrize("output", ["initramfs", "iso"])
+def test_two_builds_are_byte_identical(tree: RealTree, out: Path, output: str) -> None:
+    for name, jobs in (("one", "1"), ("two", "2")):
+        ran = mindi(
+            *("build", "--output", output, "--root", tree.path, "-o", out / name),
+            *("--no-cache", "--jobs", jobs),
+        )
+        assert ran.status == 0, ran.err
+    assert (out / "one").read_bytes() == (out / "two").read_bytes()
+    assert mindi("diff", out / "one", out / "two").status == 0
+
+
+def test_different_images_are_told_apart(tree: RealTree, out: Path) -> None:
+    for name, words in (("one", ()), ("two", ("--omit-module", "xfs"))):
+        ran = mindi(
+            *("build", "--output", "initramfs", "--root", tree.path, "-o", out / name), *words
+        )
+        assert ran.status == 0, ran.err
+    ran = mindi("diff", out / "one", out / "two")
+    assert ran.status == 1
+    assert "xfs.ko" in ran.out
+
+
+def test_a_warm_cache_gives_the_same_bytes(tree: RealTree, out: Path, tmp_path: Path) -> None:
+    before = ("env", f"MINDI_CACHE={tmp_path / 'cache'}")
+    words = ("build", "--output", "initramfs", "--root", tree.path, "--json")
+    reports = []
+    for name in ("cold", "warm"):
+        ran = mindi(*words, "-o", out / name, before=before)
+        assert ran.status == 0, ran.err
+        reports.append(json.loads(ran.out))
+    assert (reports[0]["frames_from_cache"], reports[1]["frames_from_cache"]) == (
+        0,
+        reports[1]["frames"],
+    )
+    assert (out / "cold").read_bytes() == (out / "warm").read_bytes()
