@@ -96,8 +96,12 @@ def table(rows: list[Row]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    ratio = f"1/{1 / row.ratio:.1f}" if row.ratio else "-"
+    ratio = "-" if row.ratio is None else _ratio(row.ratio)
     peer = "-" if row.peer is None else f"{row.peer:.2f} {row.unit}"
     verdict = {True: "met", False: "MISSED", None: ""}[row.is_met]
     ours = f"{row.ours:.2f} {row.unit}"
     return (row.what, ours, peer, row.peer_name, ratio, row.goal, verdict)
+
+
+def _ratio(value: float) -> str:
+    return f"1/{1 / value:.1f}" if 0 < value < 0.5 else f"{value:.2f}"
