@@ -25,6 +25,8 @@ _SETUP_SECTS = 0x1F1
 _SYSSIZE = 0x1F4
 _HEADER_MAGIC = 0x202
 _KERNEL_VERSION = 0x20E
+_PE_POINTER = 0x3C
+_PE32_PLUS = 0x20B
 _SECTOR_BYTES = 512
 _BANNER = re.compile(rb"Linux version (\S+)")
 
@@ -74,7 +76,7 @@ def read_version(image: Path) -> str:
 def _read_bzimage(image: Path, head: bytes) -> str:
     sectors = head[_SETUP_SECTS] or 4
     (paragraphs,) = struct.unpack_from("<I", head, _SYSSIZE)
-    whole = (sectors + 1) * _SECTOR_BYTES + paragraphs * 16
+    whole = max((sectors + 1) * _SECTOR_BYTES + paragraphs * 16, _signature_end(head))
     size = image.stat().st_size
     if size < whole:
         raise InputError(
@@ -87,6 +89,24 @@ def _read_bzimage(image: Path, head: bytes) -> str:
     if not offset or not version:
         raise InputError(f"the kernel {image} does not say its version")
     return version
+
+
+def _signature_end(head: bytes) -> int:
+    """Return where the signature for Secure Boot ends, which follows the kernel; 0 without one.
+
+    It is the certificate table of the PE header that a kernel with an EFI stub has (PE/COFF
+    specification, optional header data directories).
+    """
+    if head[:2] != b"MZ":
+        return 0
+    (pe,) = struct.unpack_from("<I", head, _PE_POINTER)
+    optional = pe + 24
+    if head[pe : pe + 4] != b"PE\0\0" or len(head) < optional + 152:
+        return 0
+    (magic,) = struct.unpack_from("<H", head, optional)
+    directories = optional + (112 if magic == _PE32_PLUS else 96)
+    offset, size = struct.unpack_from("<II", head, directories + 4 * 8)
+    return int(offset + size) if size else 0
 
 
 def find_image(root: Root, version: str) -> Path | None:
