@@ -10,7 +10,7 @@ from mindi.vm import Vm
 from qemu_tests.images import Images, flipped, overlaid
 from restore.contract import READY
 
-MEMORY_MIB = 512
+MEMORY_MIB = 1024
 # A good image is ready in a fraction of it; a kernel that hangs is not worth more.
 BROKEN_READY_S = 6.0
 
