@@ -18,6 +18,7 @@ import restore
 from initramfs.busybox import Busybox, add_busybox, find_busybox
 from initramfs.closure import Because, ClosureBuilder
 from initramfs.errors import InputError, MissingDependency, UsageError
+from initramfs.rootfs import Root
 from mindi.localize import Keyboard, add_keyboard, add_locale
 from mindi.pythonhome import PythonReport, add_python, python_of, running_python
 from mindi.scripts import MODULE_LIST, Setting, render_scripts
@@ -173,6 +174,8 @@ def _add_settings(builder: ClosureBuilder, *, host_name: str, shell: str) -> Non
     builder.add_link("/var/run", "/run", because)
     builder.add_device("/dev/console", (5, 1), because, mode=0o020600)
     builder.add_device("/dev/null", (1, 3), because, mode=0o020666)
+    # It may hold the system ID, without which LVM leaves the machine's own volume groups alone.
+    local = _text(builder.root, "/etc/lvm/lvmlocal.conf")
     nobody = "nobody:x:65534:65534:nobody:/:/bin/false"
     sshd = "sshd:x:101:65534::/run/sshd:/bin/false"
     for path, text in {
@@ -185,8 +188,8 @@ def _add_settings(builder: ClosureBuilder, *, host_name: str, shell: str) -> Non
         "/etc/fstab": "",
         # A serial console's other end may be a program that has no use for escape sequences.
         "/etc/inputrc": "set enable-bracketed-paste off\n",
-        # Overrides lvm.conf: there is no dmeventd here, and no list of the devices that may be.
-        "/etc/lvm/lvmlocal.conf": "activation {\n\tmonitoring = 0\n}\n",
+        # Overrides lvm.conf: there is no dmeventd here.
+        "/etc/lvm/lvmlocal.conf": f"{local}activation {{\n\tmonitoring = 0\n}}\n",
     }.items():
         if path not in builder:
             mode = 0o600 if path == "/etc/shadow" else 0o644
@@ -211,7 +214,7 @@ def _add_scripts(
     python: PythonReport,
 ) -> None:
     root = builder.root
-    adjtime = root.read("/etc/adjtime") if root.is_file("/etc/adjtime") else b""
+    adjtime = _text(root, "/etc/adjtime")
     servers = expand(root, "/usr/lib*/openssh/sftp-server") + expand(
         root, "/usr/libexec/openssh/sftp-server"
     )
@@ -223,7 +226,7 @@ def _add_scripts(
         keymap=keyboard.keymap,
         with_sshd=toolbox.path("sshd") is not None,
         sftp_server=servers[0] if servers else None,
-        clock_is_local=adjtime.split()[-1:] == [b"LOCAL"],
+        clock_is_local=adjtime.split()[-1:] == ["LOCAL"],
     )
     because = Because("script of the rescue environment")
     for script in render_scripts(setting):
@@ -250,6 +253,14 @@ def _add_checklist(
     )
     text = json.dumps(asdict(checklist), indent=1, sort_keys=True) + "\n"
     builder.add_content(SELFCHECK, text.encode(), Because("what the self-check starts"))
+
+
+def _text(root: Root, path: str) -> str:
+    """Return the text of a file of the root, nothing if it is not there; lines are ended."""
+    if not root.is_file(path):
+        return ""
+    text = root.read(path).decode("utf-8", "replace")
+    return text if text.endswith("\n") or not text else f"{text}\n"
 
 
 def _startable(toolbox: Toolbox) -> Iterator[Startable]:
