@@ -8,7 +8,7 @@ from itertools import groupby
 
 from mindi.render import render
 from mindi.toolbox import PROGRAM_DIRECTORIES, Toolbox
-from restore.contract import FW_CFG_PATH, LOG, READY, Mode
+from restore.contract import FW_CFG_PATH, LOG, READY, VERDICT_PORT, Mode
 
 HOME = "/etc/mindi"
 MODULE_LIST = f"{HOME}/modules"
@@ -120,6 +120,7 @@ def _names(setting: Setting) -> dict[str, object]:
         "ready": READY,
         "log": LOG,
         "fw_cfg": FW_CFG_PATH,
+        "verdict_port": VERDICT_PORT,
         "modes": [mode.value for mode in Mode],
         "default_mode": Mode.EXPERT.value,
         "programs_of_modes": _PROGRAMS_OF_MODES,

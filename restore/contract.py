@@ -41,4 +41,7 @@ class Mode(enum.StrEnum):
     """A shell."""
 
     SELFCHECK = "selfcheck"
-    """Start every bundled tool, load every module, report on the verdict port, power off."""
+    """Start every bundled tool, load every module, report on the verdict port, power off.
+
+    Where there is no such port, a minute is left to read the summary or to take a shell.
+    """
