@@ -235,6 +235,8 @@ def _write_iso(
     from mindi.menu import image_title, rescue_menu
 
     boot = find_boot_files(sources.boot_roots, architecture=record.architecture)
+    for line in boot.lacking:
+        teller.say(line)
     host = spec.host_name if spec.selection is Selection.HOST_ONLY else "any machine"
     menu = rescue_menu(
         image_title(host, spec.timestamp_s),

@@ -16,13 +16,13 @@ from initramfs.cpio import CpioMember
 from initramfs.errors import InputError
 from initramfs.microcode import is_early
 from initramfs.unpack import InitrdReader, Limits
+from mindi.isolayout import INITRD_PATH, extents_of
 from mindi.record import ImageRecord
 from restore.contract import IMAGE_RECORD
 
 if TYPE_CHECKING:
     from pycdlib import PyCdlib
 
-INITRD_PATH = "/boot/initrd.img"
 """Where on an ISO the initrd is."""
 
 RECORD_LIMIT_BYTES = 64 << 20
@@ -154,8 +154,9 @@ def _walk(iso: PyCdlib) -> Iterator[tuple[str, Extent]]:
             record = iso.get_record(rr_path=path)
             rock_ridge = getattr(record, "rock_ridge", None)
             if record.is_file() and rock_ridge is not None and not rock_ridge.is_symlink():
-                start = record.extent_location() * _BLOCK_BYTES
-                yield path, Extent(start, record.get_data_length())
+                # The extents of a file follow each other, as pycdlib writes them.
+                extents = extents_of(iso, path)
+                yield path, Extent(extents[0][0], sum(length for _, length in extents))
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, BinaryIO
 
 from initramfs.errors import OutputError
+from mindi.isolayout import extents_of
 from mindi.isosource import Content, content_size, open_content
 
 if TYPE_CHECKING:
@@ -70,13 +71,6 @@ def _paths(iso: PyCdlib) -> Iterator[str]:
     for folder, _, names in iso.walk(rr_path="/"):
         for name in names:
             yield f"{folder.rstrip('/')}/{name}"
-
-
-def extents_of(iso: PyCdlib, path: str) -> list[tuple[int, int]]:
-    """Return where the file's data lies: byte and length of each run."""
-    # By its Rock Ridge path pycdlib 1.22 finds the last extent of a file over 4 GiB, not the first.
-    record = iso.get_record(rr_path=path)
-    return iso.get_file_byte_extents(iso_path=iso.full_path_from_dirrecord(record))
 
 
 def _compare(

@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from initramfs.errors import UsageError
-from mindi.image import INITRD_PATH
+from mindi.isolayout import INITRD_PATH, KERNEL_PATH
 from mindi.render import render
 from restore.contract import ROOT_ARGUMENT, Mode
-
-KERNEL_PATH = "/boot/vmlinuz"
 
 # The kernel keeps 2048 bytes with the final zero (COMMAND_LINE_SIZE, x86 and arm64).
 MAX_COMMAND_LINE_BYTES = 2047

@@ -15,7 +15,8 @@ from initramfs.codec import Codec
 from initramfs.cpio import read_cpio
 from initramfs.errors import InputError
 from initramfs.unpack import InitrdReader
-from mindi.image import INITRD_PATH, Medium, open_image
+from mindi.image import Medium, open_image
+from mindi.isolayout import INITRD_PATH
 from mindi.record import RECORD_VERSION, ImageRecord
 from restore.contract import IMAGE_RECORD
 from tests.support.initrds import (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pycdlib
 
-from mindi.isocheck import extents_of
+from mindi.isolayout import extents_of
 
 HUGE_BYTES = (4 << 30) + 12_345
 

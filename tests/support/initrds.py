@@ -16,7 +16,7 @@ from initramfs.codec import Codec
 from initramfs.cpio import CpioMember
 from initramfs.pack import Packed, write_initrd
 from initramfs.unpack import unpack
-from mindi.image import INITRD_PATH
+from mindi.isolayout import INITRD_PATH
 from mindi.record import AbsentFirmware, AbsentTool, ToolRecord, make_record, with_record
 from mindi.spec import Output, Selection
 from tests.support.tools import require_tool
