@@ -10,6 +10,7 @@ from initramfs.firmware import AbsentFirmware, FirmwareReport, FoundFirmware, fi
 from initramfs.hostmodules import HostModules
 from initramfs.kmod import Chosen, ModuleTree, Wanted, resolve_modules
 from initramfs.kmodindex import index_files
+from initramfs.ldcache import add_library_cache
 from initramfs.libraries import Libraries
 from initramfs.modselect import select_generic, select_host
 from mindi.architecture import architecture_of
@@ -56,6 +57,7 @@ def compose(spec: ImageSpec, sources: Sources, host: HostModules) -> Composition
     )
     add_modules(builder, tree, chosen, folder=folder)
     firmware = add_firmware(builder, sources, chosen, folder=folder)
+    add_library_cache(builder)
     return Composition(builder.build(), rescue, chosen, firmware, architecture)
 
 

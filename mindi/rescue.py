@@ -196,12 +196,11 @@ def _add_settings(builder: ClosureBuilder, *, host_name: str, shell: str) -> Non
             builder.add_content(path, text.encode(), because, mode=mode)
     if "/etc/mtab" not in builder:
         builder.add_link("/etc/mtab", "/proc/self/mounts", because)
-    for path, reason in (
-        ("/etc/ld.so.cache", "where the loader finds libraries out of its usual places"),
-        ("/etc/localtime", "time zone of the machine"),
-    ):
-        if path not in builder:
-            builder.add(path, Because(reason), optional=True)
+    if "/etc/localtime" not in builder:
+        builder.add("/etc/localtime", Because("time zone of the machine"), optional=True)
+    # What musl's loader reads in place of a cache.
+    for path in builder.root.glob("/etc/ld-musl-*.path"):
+        builder.add(path, Because("where the loader finds libraries"))
 
 
 def _add_scripts(
