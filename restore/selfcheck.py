@@ -103,7 +103,9 @@ def start(tool: Startable) -> Start:
         return Start(tool, 124, f"did not end within {_TIMEOUT_S} s")
     lines = result.stdout.decode("utf-8", "replace").strip().splitlines()
     status = 128 - result.returncode if result.returncode < 0 else result.returncode
-    return Start(tool, status, lines[0] if lines else "")
+    # A version comes first, the reason of a traceback last.
+    line = lines[0 if status in tool.statuses else -1] if lines else ""
+    return Start(tool, status, line)
 
 
 def imports(checklist: Checklist) -> Iterator[Startable]:

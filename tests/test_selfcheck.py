@@ -46,6 +46,11 @@ def test_a_wrong_status_is_a_failure() -> None:
     assert not start(tool("one", "raise SystemExit(1)")).ok
 
 
+def test_a_failure_keeps_the_last_line() -> None:
+    outcome = start(tool("one", "import no_such_module"))
+    assert outcome.output == "ModuleNotFoundError: No module named 'no_such_module'"
+
+
 def test_a_tool_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
     outcome = start(Startable("one", (str(tmp_path / "one"),), (0, 1)))
     assert (outcome.ok, outcome.status) == (False, 127)
