@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
 
 from initramfs.errors import InputError
 
@@ -51,26 +52,41 @@ def compile_sources(
     ready = [_compiled_before(source) for source in sources]
     left = [source for source, code in zip(sources, ready, strict=True) if code is None]
     made = iter(_compile_all(left, cache=cache, jobs=jobs))
-    for source, code in zip(sources, ready, strict=True):
-        yield source.image_path, _UNCHECKED + (next(made) if code is None else code)
+    for source, taken in zip(sources, ready, strict=True):
+        code = next(made) if taken is None else taken
+        if str(source.path) != source.image_path:
+            code = _renamed(code, source.image_path)
+        yield source.image_path, _UNCHECKED + code
 
 
 def _compiled_before(source: Source) -> bytes | None:
     """Return the code that the interpreter has compiled of this very state of the source."""
-    name = source.path.name.removesuffix(".py")
-    tag = importlib.util.cache_from_source(source.path.name)
-    place = source.path.parent / tag
+    place = source.path.parent / importlib.util.cache_from_source(source.path.name)
     try:
         data = place.read_bytes()
         status = source.path.stat()
     except OSError:
         return None
-    flags, mtime_s, size_bytes = struct.unpack_from("<III", data, 4)
-    now = (int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
-    same = flags == 0 and (mtime_s, size_bytes) == now
-    if not same or data[:4] != importlib.util.MAGIC_NUMBER or not name:
+    now = struct.pack("<III", 0, int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
+    if data[:_HEADER_BYTES] != importlib.util.MAGIC_NUMBER + now or len(data) == _HEADER_BYTES:
         return None
     return data[_HEADER_BYTES:]
+
+
+def _renamed(code: bytes, name: str) -> bytes:
+    """Give marshalled code another file name, the same bytes whoever compiled it.
+
+    Version 2 of the format has no references, so that nothing hangs on who else holds an object.
+    """
+    return marshal.dumps(_with_name(marshal.loads(code), name), 2)  # noqa: S302 our interpreter's
+
+
+def _with_name(code: CodeType, name: str) -> CodeType:
+    constants = tuple(
+        _with_name(constant, name) if isinstance(constant, CodeType) else constant
+        for constant in code.co_consts
+    )
+    return code.replace(co_filename=name, co_consts=constants)
 
 
 def _compile_all(sources: list[Source], *, cache: Path | None, jobs: int) -> list[bytes]:

@@ -57,8 +57,23 @@ def test_what_was_compiled_of_an_older_source_is_not(source: Source) -> None:
     assert answer(made(source)[source.image_path]) == 44
 
 
+def test_an_empty_file_of_the_interpreter_is_not_taken(source: Source) -> None:
+    place = Path(importlib.util.cache_from_source(source.path))
+    place.parent.mkdir()
+    place.touch()
+    assert answer(made(source)[source.image_path]) == 42
+
+
 def test_paths_of_the_build_host_stay_out(source: Source) -> None:
     assert str(source.path).encode() not in made(source)[source.image_path]
+
+
+def test_it_is_the_same_whether_it_was_compiled_before_or_not(source: Source) -> None:
+    # Where the interpreter had left its file between two builds, their bytes differed.
+    source.path.write_text("def one():\n    return lambda: {'two', 3.0}\n\n\nanswer = one()\n")
+    before = made(source)
+    py_compile.compile(str(source.path), doraise=True)
+    assert made(source) == before
 
 
 def test_several_processes_make_what_one_makes(tmp_path: Path) -> None:
