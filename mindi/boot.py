@@ -67,7 +67,9 @@ class BootReport:
 
     def to_text(self) -> str:
         """Return the report as lines for a person."""
-        ready = "never" if self.ready_s is None else f"{self.ready_s:.1f} s"
+        ready = "never" if self.ready_s is None else f"{self.ready_s:.1f} s after power-on"
+        if self.verdict.uptime_s is not None:
+            ready += f", {self.verdict.uptime_s:.1f} s after the kernel's start"
         tools, modules = self.verdict.tools, self.verdict.modules
         lines = [
             f"{self.image}: {'boots' if self.ok else 'FAILED'}",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from initramfs.errors import InputError, UsageError
-from mindi.boot import boot_source
-from mindi.qemu import DirectBoot, Medium
+from mindi.boot import BootReport, boot_source
+from mindi.qemu import DirectBoot, Engine, Firmware, Medium
+from mindi.verdict import judge
 
 
 def write(file: Path, data: bytes, *, offset: int = 0) -> Path:
@@ -61,3 +63,36 @@ def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="missing"):
         boot_source(tmp_path / "missing", medium=Medium.CDROM, kernel=None)
+
+
+def failed_report() -> BootReport:
+    """Return a report on a machine that said nothing."""
+    verdict = judge(())
+    return BootReport(
+        image=Path("/images/rescue.iso"),
+        firmware=Firmware.UEFI,
+        medium=Medium.USB,
+        engine=Engine.TCG,
+        memory_mib=1024,
+        ok=False,
+        reasons=("the guest's kernel panicked",),
+        ready_s=None,
+        total_s=12.5,
+        verdict=verdict,
+        screenshots=(Path("/logs/screen.png"),),
+        logs=Path("/logs"),
+    )
+
+
+def test_a_report_says_why_it_failed() -> None:
+    text = failed_report().to_text()
+    assert "rescue.iso: FAILED" in text
+    assert "failed: the guest's kernel panicked" in text
+    assert "ready line   never" in text
+
+
+def test_a_report_is_json() -> None:
+    values = json.loads(json.dumps(failed_report().to_json()))
+    assert values["firmware"] == "uefi"
+    assert values["screenshots"] == ["/logs/screen.png"]
+    assert values["verdict"]["ok"] is False
