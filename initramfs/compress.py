@@ -37,7 +37,7 @@ _LZO_THOROUGH = 7
 # The dictionaries of the xz presets (xz(1)), MiB: the kernel allocates as much for each frame,
 # and no frame of ours gains by more than the largest of these.
 _XZ_WINDOWS_MIB = (0.25, 1, 2, 4, 4, 8, 8, 16, 16, 16)
-_DEFAULT_LEVELS = {Codec.NONE: 0, Codec.GZIP: 6, Codec.XZ: 6, Codec.ZSTD: 3, Codec.LZO: 1}
+_DEFAULT_LEVELS = {Codec.NONE: 0, Codec.GZIP: 6, Codec.XZ: 6, Codec.ZSTD: 4, Codec.LZO: 1}
 _MAGIC = {
     b"\x1f\x8b": Codec.GZIP,
     b"\xfd7zXZ\0": Codec.XZ,

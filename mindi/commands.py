@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -39,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _build(arguments: argparse.Namespace, teller: Narrator) -> int:
     from mindi.build import build
 
+    # What a build makes lives to its end; looking for garbage costs a twelfth of its time.
+    gc.disable()
     required = arguments.config is not None
     values = dict(read_file(Path(arguments.config or SYSTEM_FILE), required=required))
     given = {
