@@ -46,10 +46,14 @@ class Source:
 
 
 def compile_sources(
-    sources: Sequence[Source], *, cache: Path | None, jobs: int
+    sources: Sequence[Source], *, cache: Path | None, jobs: int, take_compiled: bool = True
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield (image path of the source, bytes of its .pyc), in the order of ``sources``."""
-    ready = [_compiled_before(source) for source in sources]
+    """Yield (image path of the source, bytes of its .pyc), in the order of ``sources``.
+
+    ``take_compiled`` says whether the bytecode beside the sources may be taken. That of another
+    root must not: reading it (marshal) is no safer than running it.
+    """
+    ready = [_compiled_before(source) if take_compiled else None for source in sources]
     left = [source for source, code in zip(sources, ready, strict=True) if code is None]
     made = iter(_compile_all(left, cache=cache, jobs=jobs))
     for source, taken in zip(sources, ready, strict=True):

@@ -92,7 +92,8 @@ class PythonHome:
     """An interpreter in a root tree; all paths are of that tree, links not followed.
 
     ``travellers`` are the files and directories of the packages that travel.
-    ``compiles`` tells that bytecode of the running interpreter is right for this one.
+    ``compiles`` tells that bytecode of the running interpreter is right for this one;
+    ``is_running`` that this is the running one, so that bytecode which lies there can be trusted.
     """
 
     executable: str
@@ -100,6 +101,7 @@ class PythonHome:
     library: str
     travellers: tuple[str, ...]
     compiles: bool
+    is_running: bool = False
 
     @property
     def compiled(self) -> str:
@@ -135,7 +137,9 @@ def running_python() -> PythonHome:
             continue
         origin = Path(spec.origin)
         places.append(str(origin.parent if spec.submodule_search_locations else origin))
-    return PythonHome(str(executable), version, library, tuple(places), compiles=True)
+    return PythonHome(
+        str(executable), version, library, tuple(places), compiles=True, is_running=True
+    )
 
 
 def python_of(root: Root) -> PythonHome:
@@ -228,14 +232,16 @@ def _add_sources(
         for source in sources:
             builder.add_content(source.image_path, source.read(), because)
         return
-    for image_path, code in compile_sources(sources, cache=cache, jobs=jobs):
+    for image_path, code in compile_sources(
+        sources, cache=cache, jobs=jobs, take_compiled=home.is_running
+    ):
         builder.add_content(image_path + "c", code, because)
 
 
 def _library(root: Root, home: PythonHome) -> Iterator[Source]:
     top = root.locate(home.library)
     if top is not None:
-        yield from _walk(root.host(top.path), home.library, "")
+        yield from _walk(root, top.path, home.library, "")
 
 
 def _package(root: Root, place: str, library: str) -> Iterator[Source]:
@@ -243,29 +249,35 @@ def _package(root: Root, place: str, library: str) -> Iterator[Source]:
     if found is None:
         return
     name = place.rpartition("/")[2]
-    host = root.host(found.path)
     if root.is_dir(place):
-        yield from _walk(host, f"{library}/{name}", f"{name}.")
+        yield from _walk(root, found.path, f"{library}/{name}", f"{name}.")
     elif name.endswith(".py"):
-        yield Source(host, f"{library}/{name}")
+        yield Source(root.host(found.path), f"{library}/{name}")
 
 
 def _ours(directory: Path, image: str) -> Iterator[Source]:
-    yield from _walk(directory, image, f"{directory.name}.")
+    yield from _walk(Root(directory), "/", image, f"{directory.name}.")
 
 
-def _walk(directory: Path, image: str, prefix: str) -> Iterator[Source]:
+def _walk(root: Root, directory: str, image: str, prefix: str) -> Iterator[Source]:
     """Yield the sources below ``directory`` that are wanted, in the order of their names."""
-    with os.scandir(directory) as scanned:
+    with os.scandir(root.host(directory)) as scanned:
         entries = sorted(scanned, key=lambda entry: entry.name)
     for entry in entries:
         module = prefix + entry.name.removesuffix(".py")
         if _IS_DROPPED.match(module) or entry.name in ("tests", "test", "__pycache__"):
             continue
-        if entry.is_dir():
-            yield from _walk(Path(entry.path), f"{image}/{entry.name}", f"{module}.")
+        place = f"{directory.rstrip('/')}/{entry.name}"
+        is_directory = entry.is_dir(follow_symlinks=False)
+        if entry.is_symlink():
+            found = root.locate(place)
+            if found is None:
+                continue
+            place, is_directory = found.path, root.is_dir(found.path)
+        if is_directory:
+            yield from _walk(root, place, f"{image}/{entry.name}", f"{module}.")
         elif entry.name.endswith(".py"):
-            yield Source(Path(entry.path), f"{image}/{entry.name}")
+            yield Source(root.host(place), f"{image}/{entry.name}")
 
 
 def _add_compiled(builder: ClosureBuilder, home: PythonHome, *, by: str) -> None:

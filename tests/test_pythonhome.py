@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import py_compile
 import sys
 from pathlib import Path
 
@@ -148,6 +150,30 @@ def test_packages_that_a_root_lacks_are_told(tree: Tree) -> None:
     _, report = add(python_tree(tree).builder(), python_of(tree.root()))
     packages = {absent.package for absent in report.absent}
     assert packages == {"python3-lzo", "python3-zstandard", "python3-urwid"}
+
+
+def test_links_of_another_root_stay_in_it(tree: Tree) -> None:
+    python_tree(tree)
+    library = f"/usr/lib/python{OWN}"
+    tree.file("/proc/version", "answer = 42\n")
+    tree.link(f"{library}/there.py", "/proc/version")
+    tree.link(f"{library}/lost.py", "/proc/cpuinfo")
+    tree.file("/srv/package/inside.py", "answer = 42\n")
+    tree.link(f"{library}/package", "/srv/package")
+    closure = image(tree)
+    assert f"{library}/there.pyc" in closure
+    assert f"{library}/lost.pyc" not in closure
+    assert "/srv/package/inside.pyc" in closure
+
+
+def test_bytecode_of_another_root_is_not_read(tree: Tree) -> None:
+    python_tree(tree)
+    source = tree.host(f"/usr/lib/python{OWN}/os.py")
+    py_compile.compile(str(source), doraise=True)
+    before = image(tree).entries[f"/usr/lib/python{OWN}/os.pyc"].content
+    made = Path(importlib.util.cache_from_source(source))
+    made.write_bytes(made.read_bytes()[:16] + b"no code at all")
+    assert image(tree).entries[f"/usr/lib/python{OWN}/os.pyc"].content == before
 
 
 def test_python_elsewhere_gets_its_usual_name(tree: Tree) -> None:
