@@ -156,7 +156,8 @@ def _walk(iso: PyCdlib) -> Iterator[tuple[str, Extent]]:
             if record.is_file() and rock_ridge is not None and not rock_ridge.is_symlink():
                 # The extents of a file follow each other, as pycdlib writes them.
                 extents = extents_of(iso, path)
-                yield path, Extent(extents[0][0], sum(length for _, length in extents))
+                start = extents[0][0] if extents else 0  # an empty file is nowhere
+                yield path, Extent(start, sum(length for _, length in extents))
 
 
 def _opened(path: Path) -> BinaryIO:

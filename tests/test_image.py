@@ -57,7 +57,7 @@ def test_an_iso_opens(closure: FileClosure, tmp_path: Path) -> None:
     initrd = image_file(tmp_path / "initrd", closure)
     image = open_image(iso_file(tmp_path / "image", initrd, tmp_path / "iso"))
     assert image.medium is Medium.ISO
-    assert set(image.files) == {INITRD_PATH, "/boot/vmlinuz"}
+    assert set(image.files) == {INITRD_PATH, "/boot/vmlinuz", "/empty"}
     assert b"".join(image.chunks(image.initrd)) == initrd.read_bytes()
 
 

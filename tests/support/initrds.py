@@ -120,8 +120,9 @@ def image_file(path: Path, closure: FileClosure, *, codec: Codec = Codec.ZSTD) -
 
 
 def iso_file(path: Path, initrd: Path, folder: Path) -> Path:
-    """Write an ISO with ``initrd`` in its place and another file to ``path``, by xorriso."""
+    """Write an ISO with ``initrd`` in its place and two other files to ``path``, by xorriso."""
     (folder / "boot").mkdir(parents=True)
+    (folder / "empty").touch()
     (folder / INITRD_PATH.lstrip("/")).write_bytes(initrd.read_bytes())
     (folder / "boot/vmlinuz").write_bytes(b"kernel")
     argv = [str(require_tool("xorriso")), "-as", "mkisofs", "-R", "-J", "-quiet"]
