@@ -43,6 +43,10 @@ class Images:
         """Return the ISO for any machine, of the distribution's kernel and tools."""
         return self.build("generic.iso", "--output", "iso", "--kernel", "failsafe", "--generic")
 
+    def host_only_iso(self) -> Path:
+        """Return the ISO for this machine, of its own tools, as `mindi build` makes it."""
+        return self.build("host-only.iso", "--output", "iso", "--host-only")
+
     def kernel(self) -> Path:
         """Return the kernel of that ISO."""
         return self._taken_from_iso("boot/vmlinuz")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from mindi.qemu import TCG, Accelerator, Machine, Medium
 from mindi.verdict import Ready
 from mindi.vm import SCREEN, GuestError, Vm
 from qemu_tests.images import Images
-from restore.contract import READY
+from restore.contract import READY, VERDICT_PORT
 
 # hlt; jmp to the hlt
 HANG = bytes.fromhex("f4ebfd")
 PROMPT_S = 10.0
+REPORT = {"event": "ready", "uptime_s": 4.5}
 
 
 @pytest.fixture
@@ -38,12 +40,13 @@ def test_console_screen_and_verdict_of_one_machine(
 ) -> None:
     with Vm(machine, accelerator=accelerator) as vm:
         vm.wait_ready(60)
-        assert isinstance(vm.wait_verdict(PROMPT_S), Ready)
         vm.expect(READY, PROMPT_S)
         vm.sendline()
         vm.expect(r"[#$] ", PROMPT_S)
         vm.sendline("echo $((6 * 7)) done")
         vm.expect("42 done", PROMPT_S)
+        vm.sendline(f"echo '{json.dumps(REPORT)}' >/dev/virtio-ports/{VERDICT_PORT}")
+        assert vm.wait_verdict(PROMPT_S) == Ready(4.5)
         png = vm.screendump(tmp_path / "screen.png").read_bytes()
         assert png.startswith(b"\x89PNG\r\n\x1a\n")
         width, height = struct.unpack(">II", png[16:24])
