@@ -281,7 +281,7 @@ def resolve(values: Mapping[str, object], host: Host) -> ImageSpec:
         refresh=_typed(values.get("refresh", False), bool),
         jobs=_typed(values.get("jobs", host.cores), int),
         timestamp_s=host.now_s,
-        host_name=host.name,
+        host_name=host.name if own else "mindi",
     )
 
 
