@@ -13,7 +13,7 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from mindi.qemu import KVM, TCG, Accelerator, Engine, find_qemu
+from mindi.qemu import KVM, TCG, Accelerator, Architecture, Engine, find_qemu
 
 LOGGER = logging.getLogger(__name__)
 PROBE_TIMEOUT_S = 5.0
@@ -22,6 +22,14 @@ _SECTOR_CODE = bytes.fromhex("ba0105 b015 ee f4 ebfd")
 # isa-debug-exit ends QEMU with the written value doubled, plus one.
 _PROBE_STATUS = 0x15 * 2 + 1
 _RECORD = "accelerator.json"
+
+
+def accelerator_for(architecture: Architecture) -> Accelerator:
+    """Return what a machine runs on: one of another kind than this can only be emulated.
+
+    Raises MissingDependency where QEMU is not installed.
+    """
+    return probe_accelerator() if architecture is Architecture.X86_64 else TCG
 
 
 @lru_cache(maxsize=1)
@@ -65,7 +73,7 @@ def boots(accelerator: Accelerator, *, sector: bytes = _SECTOR_CODE) -> bool:
         disk.write_bytes(sector.ljust(510, b"\0") + b"\x55\xaa")
         command = qemu[
             "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-            "-machine", "pc", accelerator.options, "-m", "32", "-nic", "none",
+            "-machine", "pc", accelerator.options(), "-m", "32", "-nic", "none",
             "-device", "isa-debug-exit,iobase=0x501,iosize=0x01",
             "-drive", f"if=ide,format=raw,snapshot=on,file={disk}",
         ]  # fmt: skip

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from initramfs.errors import InputError, ToolError, UsageError
-from mindi.accelerator import probe_accelerator
+from mindi.accelerator import accelerator_for
 from mindi.qemu import (
     Accelerator,
+    Architecture,
     Console,
     DirectBoot,
     Engine,
@@ -33,8 +34,14 @@ SILENCE_S = 60.0
 POWER_OFF_S = 10.0
 """How long a check waits, on real hardware: for the ready line, between reports, for the end."""
 
-DIRECT_CMDLINE = f"console=tty0 console=ttyS0,115200 {ROOT_ARGUMENT}"
-"""What a kernel that QEMU loads itself is told: as the menu of an ISO does."""
+
+def direct_cmdline(architecture: Architecture) -> str:
+    """Return what a kernel that QEMU loads itself is told: as the menu of an ISO does."""
+    screen = "console=tty0 " if architecture is Architecture.X86_64 else ""
+    return f"{screen}console={architecture.serial_port},115200 {ROOT_ARGUMENT}"
+
+
+DIRECT_CMDLINE = direct_cmdline(Architecture.X86_64)
 
 _ISO_ID_OFFSET = 32769
 _INITRD_MAGICS = (b"070701", b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x89LZO")
@@ -56,6 +63,7 @@ class BootReport:
     verdict: Verdict
     screenshots: tuple[Path, ...]
     logs: Path
+    architecture: Architecture = Architecture.X86_64
 
     def to_json(self) -> dict[str, object]:
         """Return the report as JSON values."""
@@ -74,7 +82,7 @@ class BootReport:
         lines = [
             f"{self.image}: {'boots' if self.ok else 'FAILED'}",
             f"  firmware     {self.firmware}, from {self.medium}, {self.memory_mib} MiB of memory",
-            f"  accelerator  {self.engine}",
+            f"  accelerator  {self.engine}, for {self.architecture}",
             f"  ready line   {ready}",
             f"  tools        {tools - len(self.verdict.tools_failed)} of {tools} start",
             f"  modules      {modules - len(self.verdict.modules_failed)} of {modules} load",
@@ -82,6 +90,28 @@ class BootReport:
             f"  logs         {self.logs}",
         ]
         return "\n".join(lines + [f"  failed: {reason}" for reason in self.reasons])
+
+
+def architecture_of_image(image: Path) -> Architecture:
+    """Return what machine ``image`` is for, by its own record; raise UsageError for another kind.
+
+    An image without a record is none of mindi's, or damaged: it is tried on a PC.
+    """
+    from mindi.image import open_image
+
+    try:
+        name = open_image(image).record.architecture
+    except InputError:
+        return Architecture.X86_64
+    if name == "i686":  # which every x86-64 machine runs
+        return Architecture.X86_64
+    try:
+        return Architecture(name)
+    except ValueError as error:
+        raise UsageError(
+            f"{image} is for {name} machines, which mindi cannot boot here",
+            hint=f"it boots images for {' and '.join(Architecture)}",
+        ) from error
 
 
 def boot_source(
@@ -134,7 +164,7 @@ def interact(machine: Machine, *, accelerator: Accelerator | None = None) -> int
     with tempfile.TemporaryDirectory(prefix="mindi-vm-") as folder:
         argv = prepare(
             machine,
-            accelerator or probe_accelerator(),
+            accelerator or accelerator_for(machine.architecture),
             folder=Path(folder),
             console=Console.TERMINAL,
         )
@@ -190,6 +220,7 @@ def check(
         verdict=verdict,
         screenshots=tuple(screenshots),
         logs=machine.logs,
+        architecture=machine.architecture,
     )
 
 

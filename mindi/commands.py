@@ -95,12 +95,17 @@ def _doctor(arguments: argparse.Namespace, teller: Narrator) -> int:
 
 
 def _boot(arguments: argparse.Namespace, teller: Narrator) -> int:
-    from mindi.boot import boot_source, check, interact
+    from mindi.boot import architecture_of_image, boot_source, check, direct_cmdline, interact
     from mindi.qemu import Firmware, Machine, Medium
 
     kernel = Path(arguments.kernel) if arguments.kernel else None
+    path = Path(arguments.image)
+    architecture = architecture_of_image(path)
     image, medium = boot_source(
-        Path(arguments.image), medium=Medium(arguments.medium), kernel=kernel
+        path,
+        medium=Medium(arguments.medium),
+        kernel=kernel,
+        cmdline=direct_cmdline(architecture),
     )
     with _logs(arguments.logs, keep=arguments.check) as logs:
         machine = Machine(
@@ -110,6 +115,7 @@ def _boot(arguments: argparse.Namespace, teller: Narrator) -> int:
             medium=medium,
             memory_mib=arguments.memory,
             words=tuple(arguments.words.split()),
+            architecture=architecture,
         )
         if not arguments.check:
             teller.say("ctrl-a x ends the machine, ctrl-a c is QEMU's monitor")

@@ -1,8 +1,9 @@
 """The machine that an image is tried in, and the QEMU command line that makes it.
 
-The machine is a q35 PC with a VGA screen, a serial console on standard input and output,
-a virtio-serial port for the guest's report (restore.contract.VERDICT_PORT), a QMP monitor
-on a UNIX socket, and boot words in fw_cfg. Options are those of qemu(1), 7.2 and later.
+The machine is a q35 PC with a VGA screen, or QEMU's own "virt" board for 64-bit ARM, with a
+serial console on standard input and output, a virtio-serial port for the guest's report
+(restore.contract.VERDICT_PORT), a QMP monitor on a UNIX socket, and boot words in fw_cfg.
+Options are those of qemu(1), 7.2 and later.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from initramfs.errors import MissingDependency, UsageError
 from restore.contract import FW_CFG_CMDLINE, VERDICT_PORT
 
 QEMU = "qemu-system-x86_64"
+QEMU_ARM = "qemu-system-aarch64"
 PACKAGES = "apt install qemu-system-x86 ovmf"
+PACKAGES_ARM = "apt install qemu-system-arm"
 FIRMWARE_FILES = Path("/usr/share/OVMF")
 """Where Debian's package ovmf puts the UEFI firmware."""
 
@@ -24,10 +27,24 @@ SERIAL_LOG = "serial.log"
 VERDICT_LOG = "verdict.jsonl"
 
 
+class Architecture(enum.StrEnum):
+    """Whose instructions the machine runs, as uname(2) calls it."""
+
+    X86_64 = "x86_64"
+    AARCH64 = "aarch64"
+
+    @property
+    def serial_port(self) -> str:
+        """Linux's name of the serial console."""
+        return "ttyS0" if self is Architecture.X86_64 else "ttyAMA0"
+
+
 class Firmware(enum.StrEnum):
     """What starts the machine."""
 
     BIOS = "bios"
+    """What QEMU brings: SeaBIOS; for 64-bit ARM no more than what starts a kernel."""
+
     UEFI = "uefi"
     SECURE_BOOT = "secure-boot"
 
@@ -91,15 +108,16 @@ class Accelerator:
     name: Engine
     factor: float
 
-    @property
-    def options(self) -> tuple[str, ...]:
-        """Return the options that select it.
+    def options(self, architecture: Architecture = Architecture.X86_64) -> tuple[str, ...]:
+        """Return the options that select it for a machine of ``architecture``.
 
         ``max`` is every feature the engine has: guests built for x86-64-v2 and later need it.
         """
         if self.name is Engine.KVM:
             return ("-accel", "kvm", "-cpu", "host")
-        return ("-accel", "tcg,thread=multi", "-cpu", "max")
+        # Pointers signed by the architecture's own algorithm make a guest three times as slow.
+        processor = "max" if architecture is Architecture.X86_64 else "max,pauth-impdef=on"
+        return ("-accel", "tcg,thread=multi", "-cpu", processor)
 
 
 KVM = Accelerator(Engine.KVM, 1.0)
@@ -117,11 +135,12 @@ class DirectBoot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """One PC: what it boots, from what, and what it has.
+    """One computer: what it boots, from what, and what it has.
 
     ``image`` is never written to; None boots from ``disks``. ``disks`` (raw or qcow2 by
     their suffix ``.qcow2``) are written to. ``words`` are added to the boot words through
-    fw_cfg. ``logs`` is a directory that keeps what the machine said.
+    fw_cfg. ``logs`` is a directory that keeps what the machine said. One for 64-bit ARM boots
+    a kernel and an initrd, and has no screen.
     """
 
     image: Path | DirectBoot | None
@@ -134,6 +153,7 @@ class Machine:
     disk_bus: DiskBus = DiskBus.VIRTIO
     words: tuple[str, ...] = ()
     network: Network = Network.NONE
+    architecture: Architecture = Architecture.X86_64
 
     def __post_init__(self) -> None:
         """Raise UsageError for a machine that cannot boot."""
@@ -141,6 +161,16 @@ class Machine:
             raise UsageError(
                 f"a machine cannot boot {self.image} as {self.medium}",
                 hint="a kernel and an initrd go with the medium 'kernel', an image with any other",
+            )
+        if self.architecture is Architecture.AARCH64 and (
+            self.medium is not Medium.KERNEL
+            or self.firmware is not Firmware.BIOS
+            or self.disk_bus is not DiskBus.VIRTIO
+        ):
+            raise UsageError(
+                f"a machine for {self.architecture} cannot boot from {self.medium} with firmware "
+                f"{self.firmware} and {self.disk_bus} disks",
+                hint="give it a kernel and an initrd (--output initramfs), and virtio disks",
             )
         if self.image is None and not self.disks:
             raise UsageError("a machine with no image and no disk has nothing to boot from")
@@ -165,11 +195,16 @@ class Channels:
     variables: Path
 
 
-def find_qemu() -> str:
+def find_qemu(architecture: Architecture = Architecture.X86_64) -> str:
     """Return QEMU's path; raise MissingDependency where it is not installed."""
-    found = shutil.which(QEMU)
+    is_pc = architecture is Architecture.X86_64
+    name = QEMU if is_pc else QEMU_ARM
+    found = shutil.which(name)
     if found is None:
-        raise MissingDependency(f"{QEMU} is not installed, no image can be booted", hint=PACKAGES)
+        raise MissingDependency(
+            f"{name} is not installed, no image for {architecture} can be booted",
+            hint=PACKAGES if is_pc else PACKAGES_ARM,
+        )
     return found
 
 
@@ -198,13 +233,12 @@ def arguments(
     console: Console = Console.SERIAL,
 ) -> tuple[str, ...]:
     """Return QEMU's arguments for ``machine``; ``code`` is the UEFI firmware, if it has one."""
-    secure = machine.firmware is Firmware.SECURE_BOOT
     return (
         *("-name", "mindi", "-nodefaults", "-no-user-config", "-no-reboot"),
-        *("-machine", "q35,smm=on" if secure else "q35"),
-        *accelerator.options,
+        *_board(machine),
+        *accelerator.options(machine.architecture),
         *("-m", str(machine.memory_mib), "-smp", str(machine.cpus)),
-        *("-display", "none", "-vga", "std"),
+        *("-display", "none"),
         *_firmware(machine.firmware, code, channels.variables),
         *_console(machine.logs, console),
         *("-chardev", f"socket,id=qmp,path={_value(channels.qmp)},server=on,wait=off"),
@@ -218,6 +252,13 @@ def arguments(
         *_image(machine),
         *_disks(machine),
     )
+
+
+def _board(machine: Machine) -> tuple[str, ...]:
+    if machine.architecture is Architecture.AARCH64:
+        return ("-machine", "virt")
+    secure = machine.firmware is Firmware.SECURE_BOOT
+    return ("-machine", "q35,smm=on" if secure else "q35", "-vga", "std")
 
 
 def _value(value: object) -> str:

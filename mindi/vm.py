@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Protocol, cast
 
 from initramfs.errors import InputError, OutputError, ToolError
-from mindi.accelerator import probe_accelerator
+from mindi.accelerator import accelerator_for
 from mindi.qemu import (
     SERIAL_LOG,
     VERDICT_LOG,
@@ -84,7 +84,7 @@ class Vm:
     def __init__(self, machine: Machine, *, accelerator: Accelerator | None = None) -> None:
         """Prepare ``machine``; it starts with the context. None probes the accelerator."""
         self.machine = machine
-        self.accelerator = accelerator or probe_accelerator()
+        self.accelerator = accelerator or accelerator_for(machine.architecture)
         self.started_s = 0.0
         self._cleanup = contextlib.ExitStack()
         self._console: _Console | None = None
@@ -313,7 +313,7 @@ def prepare(
     kept there. Raises MissingDependency (no QEMU, no firmware), InputError (a file of the
     machine cannot be read), OutputError (its logs cannot be written).
     """
-    qemu = find_qemu()
+    qemu = find_qemu(machine.architecture)
     firmware = find_firmware(machine.firmware)
     _check_readable(machine)
     channels = Channels(folder / QMP_SOCKET, folder / "variables.fd")

@@ -1,4 +1,4 @@
-"""Which processors are worth a probe boot at all; the boot itself is in qemu_tests/."""
+"""Which processors and machines are worth a probe boot; the boot itself is in qemu_tests/."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mindi.accelerator import shows_virtualization
+from mindi.accelerator import accelerator_for, shows_virtualization
+from mindi.qemu import TCG, Architecture
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,7 @@ def test_the_flag_is_a_whole_word_of_the_flags(cpuinfo: str, shown: bool, tmp_pa
     file = tmp_path / "cpuinfo"
     file.write_text(cpuinfo)
     assert shows_virtualization(file) is shown
+
+
+def test_a_machine_of_another_kind_is_emulated() -> None:
+    assert accelerator_for(Architecture.AARCH64) is TCG

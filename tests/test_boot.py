@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from initramfs.errors import InputError, UsageError
-from mindi.boot import BootReport, boot_source
-from mindi.qemu import DirectBoot, Engine, Firmware, Medium
+from mindi.boot import BootReport, architecture_of_image, boot_source, direct_cmdline
+from mindi.qemu import Architecture, DirectBoot, Engine, Firmware, Medium
 from mindi.verdict import judge
+from tests.support.initrds import odd_tree, packed, recorded
 
 
 def write(file: Path, data: bytes, *, offset: int = 0) -> Path:
@@ -52,6 +53,41 @@ def test_an_iso_with_a_kernel_is_refused(tmp_path: Path) -> None:
     iso = write(tmp_path / "x", b"CD001", offset=32769)
     with pytest.raises(UsageError, match="its own kernel"):
         boot_source(iso, medium=Medium.CDROM, kernel=Path("/k"))
+
+
+def image_for(architecture: str, folder: Path) -> Path:
+    image = folder / "initrd.img"
+    closure = recorded(odd_tree(folder / "root").build(), architecture=architecture)
+    image.write_bytes(packed(closure)[0])
+    return image
+
+
+@pytest.mark.parametrize(
+    ("recorded_as", "machine"),
+    [
+        ("x86_64", Architecture.X86_64),
+        ("i686", Architecture.X86_64),
+        ("aarch64", Architecture.AARCH64),
+    ],
+)
+def test_an_image_says_what_machine_it_is_for(
+    recorded_as: str, machine: Architecture, tmp_path: Path
+) -> None:
+    assert architecture_of_image(image_for(recorded_as, tmp_path)) is machine
+
+
+def test_an_image_for_a_machine_that_cannot_be_had_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="riscv64"):
+        architecture_of_image(image_for("riscv64", tmp_path))
+
+
+def test_an_image_without_a_record_is_tried_on_a_pc(tmp_path: Path) -> None:
+    assert architecture_of_image(write(tmp_path / "x", b"070701")) is Architecture.X86_64
+
+
+def test_the_console_is_where_the_machine_has_its_serial_port() -> None:
+    assert "console=ttyS0," in direct_cmdline(Architecture.X86_64)
+    assert "console=ttyAMA0," in direct_cmdline(Architecture.AARCH64)
 
 
 def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:

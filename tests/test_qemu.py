@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from mindi.qemu import (
     KVM,
     TCG,
     Accelerator,
+    Architecture,
     Channels,
     Console,
     DirectBoot,
@@ -71,6 +73,33 @@ def test_secure_boot_protects_its_variables() -> None:
 
 def test_kvm_uses_the_hosts_processor() -> None:
     assert "-accel kvm -cpu host" in pairs(Machine(image=ISO, logs=LOGS), accelerator=KVM)
+
+
+def arm_machine(**changes: Any) -> Machine:
+    direct = DirectBoot(Path("/k"), Path("/i"), "console=ttyAMA0")
+    values: dict[str, Any] = {"image": direct, "medium": Medium.KERNEL, "logs": LOGS}
+    return Machine(architecture=Architecture.AARCH64, **(values | changes))
+
+
+def test_a_machine_for_arm_has_its_own_board_and_no_screen() -> None:
+    line = pairs(arm_machine())
+    assert "-machine virt -accel tcg,thread=multi -cpu max,pauth-impdef=on" in line
+    assert "-vga" not in line
+    assert "virtserialport,chardev=verdict" in line
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image": ISO, "medium": Medium.CDROM},
+        {"firmware": Firmware.UEFI},
+        {"disk_bus": DiskBus.SATA},
+    ],
+    ids=["cdrom", "uefi", "sata"],
+)
+def test_what_a_machine_for_arm_does_not_have_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="aarch64 cannot boot"):
+        arm_machine(**changes)
 
 
 def test_words_travel_in_one_fw_cfg_string() -> None:
@@ -145,6 +174,10 @@ def test_missing_firmware_names_the_package(tmp_path: Path) -> None:
 
 def test_missing_qemu_names_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MissingDependency) as caught:
-        find_qemu()
-    assert "qemu-system-x86" in str(caught.value.hint)
+    for architecture, package in (
+        (Architecture.X86_64, "qemu-system-x86"),
+        (Architecture.AARCH64, "qemu-system-arm"),
+    ):
+        with pytest.raises(MissingDependency, match=architecture) as caught:
+            find_qemu(architecture)
+        assert package in str(caught.value.hint)

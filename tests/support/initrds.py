@@ -92,13 +92,15 @@ def packed(
     return out.getvalue(), told
 
 
-def recorded(closure: FileClosure, *, created_s: int = TIMESTAMP_S) -> FileClosure:
+def recorded(
+    closure: FileClosure, *, created_s: int = TIMESTAMP_S, architecture: str = "x86_64"
+) -> FileClosure:
     """Return ``closure`` with a record of some facts."""
     record = make_record(
         closure,
         mindi_version="0.1.0",
         created_s=created_s,
-        architecture="x86_64",
+        architecture=architecture,
         kernel_version="6.1.0-1-amd64",
         selection=Selection.GENERIC,
         output=Output.INITRAMFS,
