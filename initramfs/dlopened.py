@@ -68,8 +68,9 @@ _DLOPENED: dict[str, tuple[str, ...]] = {
     "mtools": _GCONV,
     # LVM2: dmeventd's plugins, which bring liblvm2cmd with them.
     "dmeventd": ("device-mapper/libdevmapper-event-*.so", "libdevmapper-event-lvm2*.so"),
-    # cryptsetup: the handlers of LUKS2 tokens, and what systemd's own ones load in turn.
-    "libcryptsetup.so.12": ("cryptsetup/libcryptsetup-token-*.so",),
+    # cryptsetup: the handlers of LUKS2 tokens. Those of systemd bring as much as all the rest of
+    # it and serve few, so they are for the caller to add; what they load in turn comes along.
+    "libcryptsetup.so.12": ("cryptsetup/libcryptsetup-token-[!s]*.so", "cryptsetup/*-ssh.so"),
     "libcryptsetup-token-systemd-fido2.so": ("libfido2.so.1",),
     "libcryptsetup-token-systemd-pkcs11.so": ("libp11-kit.so.0",),
     "libcryptsetup-token-systemd-tpm2.so": (

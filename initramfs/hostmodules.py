@@ -15,14 +15,20 @@ from initramfs.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class HostModules:
-    """``modaliases`` of all devices, sorted; ``loaded`` module names in the order of loading."""
+    """What a machine uses: ``modaliases`` of its devices, sorted; ``loaded`` module names in the
+
+    order of loading; ``filesystems`` types of what is mounted or in its fstab, sorted.
+    """
 
     modaliases: tuple[str, ...] = ()
     loaded: tuple[str, ...] = ()
+    filesystems: tuple[str, ...] = ()
 
 
-def gather_host(sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> HostModules:
-    """Read the machine whose sysfs and procfs are at ``sys`` and ``proc``.
+def gather_host(
+    sys: Path = Path("/sys"), proc: Path = Path("/proc"), fstab: Path = Path("/etc/fstab")
+) -> HostModules:
+    """Read the machine whose sysfs, procfs and fstab(5) are at ``sys``, ``proc`` and ``fstab``.
 
     A kernel without modules has no ``modules`` file in ``proc``. Raises InputError without sysfs.
     """
@@ -32,7 +38,11 @@ def gather_host(sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> HostMod
             f"{devices} is missing: the devices of this machine are not known",
             hint="mount sysfs (mount -t sysfs sysfs /sys), or build with --generic",
         )
-    return HostModules(_modaliases(os.fspath(devices)), _loaded(proc / "modules"))
+    return HostModules(
+        _modaliases(os.fspath(devices)),
+        _loaded(proc / "modules"),
+        tuple(sorted(_filesystems(proc / "mounts") | _filesystems(fstab))),
+    )
 
 
 def _modaliases(devices: str) -> tuple[str, ...]:
@@ -57,6 +67,12 @@ def _read(path: str) -> str:
         return Path(path).read_text(encoding="utf-8", errors="surrogateescape").strip()
     except OSError:  # unplugged meanwhile
         return ""
+
+
+def _filesystems(table: Path) -> set[str]:
+    """Return the types in a table of mounts (fstab(5)); a machine may have none."""
+    rows = (line.split() for line in _read(os.fspath(table)).splitlines())
+    return {row[2] for row in rows if len(row) > 2 and not row[0].startswith("#")}
 
 
 def _loaded(modules: Path) -> tuple[str, ...]:

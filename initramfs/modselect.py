@@ -38,12 +38,12 @@ BASIC = (
     _row("disks and optical drives", names="ahci ata_piix ata_generic nvme"),
     _row("USB controllers", names="xhci_pci xhci_hcd ehci_pci ohci_pci uhci_hcd"),
     _row("keyboards", names="hid hid_generic usbhid atkbd i8042 evdev button"),
-    _row("file systems of disks", names="ext4 xfs btrfs vfat exfat fuse efivarfs"),
+    _row("file systems of disks", names="ext4 vfat exfat fuse efivarfs"),
     _row("character sets", names="nls_cp437 nls_iso8859_1 nls_ascii nls_utf8"),
     _row("device mapper", names="dm_mod dm_crypt dm_mirror dm_raid dm_snapshot dm_thin_pool"),
     _row("device mapper", names="dm_cache dm_integrity dm_multipath dm_verity dm_writecache"),
     _row("RAID arrays", names="md_mod raid0 raid1 raid10 raid456 linear"),
-    _row("network", names="nfs nfsv3 nfsv4 cifs af_packet ipv6 8021q"),
+    _row("network", names="nfs nfsv3 nfsv4 af_packet ipv6 8021q"),
     _row("hypervisors", names="virtio_pci virtio_mmio virtio_blk virtio_scsi virtio_net"),
     _row("hypervisors", names="virtio_console virtio_rng qemu_fw_cfg 9p 9pnet_virtio virtiofs"),
 )
@@ -187,17 +187,14 @@ def select_host(
     *,
     modaliases: Iterable[str],
     loaded: Iterable[str],
-    extra: Iterable[str] = (),
+    filesystems: Iterable[str] = (),
 ) -> tuple[Wanted, ...]:
     """Return what an image for one machine wants.
 
-    ``modaliases`` are of its devices and ``loaded`` are the names of its loaded modules (see
-    initramfs/hostmodules.py); ``extra`` are modules or aliases that the user named.
+    ``modaliases`` are of its devices, ``loaded`` the names of its loaded modules, ``filesystems``
+    the types that it mounts (see initramfs/hostmodules.py).
     """
-    wanted = [
-        Wanted(name, Because("asked for by name"), is_named=True) for name in dict.fromkeys(extra)
-    ]
-    wanted += _basic(tree)
+    wanted = _basic(tree)
     table = _table()
 
     def is_useful(name: str) -> bool:
@@ -207,6 +204,9 @@ def select_host(
     for modalias in dict.fromkeys(modaliases):
         because = Because(f"driver of a device of this machine: {modalias}")
         wanted += [Wanted(name, because) for name in tree.matching(modalias) if is_useful(name)]
+    for kind in dict.fromkeys(filesystems):
+        because = Because(f"file system of this machine: {kind}")
+        wanted += [Wanted(name, because) for name in tree.matching(f"fs-{kind}")]
     for name in map(normalise, loaded):
         if name in tree.modules:
             if is_useful(name):

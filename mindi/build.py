@@ -30,6 +30,7 @@ from mindi.record import (
 )
 from mindi.sources import Sources, find_sources
 from mindi.spec import ImageSpec, Output, Selection
+from mindi.tools import BootFirmware
 from mindi.version import version
 
 _READ_BYTES = 1 << 20
@@ -103,7 +104,10 @@ def build(spec: ImageSpec, teller: Narrator) -> BuildReport:
     level = default_level(codec) if spec.level is None else spec.level
     is_host_only = spec.selection is Selection.HOST_ONLY
     with teller.step("root tree") as step:
-        composition = compose(spec, sources, gather_host() if is_host_only else HostModules())
+        if is_host_only:
+            composition = compose(spec, sources, gather_host(), firmware=_host_firmware())
+        else:
+            composition = compose(spec, sources, HostModules())
         step.note(f"{len(composition.closure)} entries, {len(composition.modules)} modules")
     record = _record(spec, sources, composition, codec=codec, level=level)
     if spec.output is Output.INITRAMFS:
@@ -136,6 +140,11 @@ def build(spec: ImageSpec, teller: Narrator) -> BuildReport:
         boots=boots,
         seconds=time.monotonic() - start,
     )
+
+
+def _host_firmware() -> BootFirmware:
+    """Return what started this machine (Documentation/ABI/testing/sysfs-firmware-efi)."""
+    return BootFirmware.UEFI if Path("/sys/firmware/efi").is_dir() else BootFirmware.BIOS
 
 
 def choose_codec(spec: ImageSpec, kernel: Kernel) -> Codec:

@@ -18,6 +18,7 @@ from mindi.rescue import RescueReport, add_rescue_environment
 from mindi.sources import Sources
 from mindi.spec import ImageSpec, Selection
 from mindi.toolbox import add_any
+from mindi.tools import BootFirmware
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,17 @@ class Composition:
     architecture: str
 
 
-def compose(spec: ImageSpec, sources: Sources, host: HostModules) -> Composition:
-    """Return the tree of the image; raise MissingDependency with the chain of all that lacks."""
+def compose(
+    spec: ImageSpec,
+    sources: Sources,
+    host: HostModules,
+    *,
+    firmware: BootFirmware | None = None,
+) -> Composition:
+    """Return the tree of the image; raise MissingDependency with the chain of all that lacks.
+
+    ``host`` and ``firmware`` are of the one machine that the image is for; empty for any.
+    """
     architecture = architecture_of(sources.root)
     builder = ClosureBuilder(sources.root, Libraries(sources.root))
     tree = ModuleTree(sources.kernel.root, sources.kernel.version)
@@ -52,13 +62,14 @@ def compose(spec: ImageSpec, sources: Sources, host: HostModules) -> Composition
         locale=spec.locale,
         host_name=spec.host_name,
         load=spec.add_modules,
+        firmware=firmware,
         cache=spec.cache if spec.use_cache else None,
         jobs=spec.jobs,
     )
     add_modules(builder, tree, chosen, folder=folder)
-    firmware = add_firmware(builder, sources, chosen, folder=folder)
+    blobs = add_firmware(builder, sources, chosen, folder=folder)
     add_library_cache(builder)
-    return Composition(builder.build(), rescue, chosen, firmware, architecture)
+    return Composition(builder.build(), rescue, chosen, blobs, architecture)
 
 
 def choose_modules(
@@ -71,7 +82,12 @@ def choose_modules(
     if spec.selection is Selection.GENERIC:
         wanted: Sequence[Wanted] = select_generic(tree)
     else:
-        wanted = select_host(tree, modaliases=host.modaliases, loaded=host.loaded)
+        wanted = select_host(
+            tree,
+            modaliases=host.modaliases,
+            loaded=host.loaded,
+            filesystems=host.filesystems,
+        )
     asked = [
         Wanted(name, Because("asked for with --add-module"), is_named=True)
         for name in spec.add_modules

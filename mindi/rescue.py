@@ -23,7 +23,7 @@ from mindi.localize import Keyboard, add_keyboard, add_locale
 from mindi.pythonhome import PythonReport, add_python, python_of, running_python
 from mindi.scripts import MODULE_LIST, Setting, render_scripts
 from mindi.toolbox import AbsentTool, FoundTool, Toolbox, add_kit, expand
-from mindi.tools import KITS, SSHD, UDEV
+from mindi.tools import KITS, SSHD, UDEV, BootFirmware
 from restore.contract import LOG, SELFCHECK
 from restore.selfcheck import Checklist, Startable
 
@@ -90,6 +90,7 @@ def add_rescue_environment(
     kernel_version: str,
     modules: Sequence[str] = (),
     load: Sequence[str] = (),
+    firmware: BootFirmware | None = None,
     ssh_key: Path | None = None,
     keymap: str | None = None,
     locale: str = "C.UTF-8",
@@ -101,11 +102,12 @@ def add_rescue_environment(
 
     ``is_own``: the root is the running system, whose interpreter runs this program.
     ``modules`` are the names of all modules of the image; ``load`` those that are loaded at
-    boot though no device asks for them. Raises MissingDependency for a root without BusyBox
+    boot though no device asks for them; ``firmware`` is that of the one machine that the image
+    is for, None for any. Raises MissingDependency for a root without BusyBox
     or Python, UsageError for a keymap, locale or key that makes no sense.
     """
     busybox = find_busybox(builder.root)
-    toolbox = _add_tools(builder)
+    toolbox = _add_tools(builder, firmware)
     keyboard = add_keyboard(builder, keymap)
     toolbox += keyboard.toolbox
     locale = add_locale(builder, locale)
@@ -123,10 +125,12 @@ def add_rescue_environment(
     return RescueReport(toolbox.found, toolbox.absent + python.absent, busybox, python)
 
 
-def _add_tools(builder: ClosureBuilder) -> Toolbox:
+def _add_tools(builder: ClosureBuilder, firmware: BootFirmware | None) -> Toolbox:
     toolbox = Toolbox()
     for kit in (*KITS, UDEV):
-        toolbox += add_kit(builder, kit)
+        if firmware is None or kit.firmware in (None, firmware):
+            toolbox += add_kit(builder, kit)
+    _add_token_handlers(builder)
     if toolbox.path("udevadm"):
         because = Because("rules of", toolbox.path("udevadm"))
         for path in expand(builder.root, "/usr/lib/udev/rules.d/*.rules"):
@@ -134,6 +138,19 @@ def _add_tools(builder: ClosureBuilder) -> Toolbox:
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in _UDEV_RULES):
                 builder.add(path, because)
     return toolbox
+
+
+def _add_token_handlers(builder: ClosureBuilder) -> None:
+    """Add systemd's handlers of LUKS2 tokens for a system that unlocks disks by them.
+
+    They bring 5 MB of libraries, so a system that has them and does not use them goes without.
+    """
+    table = "/etc/crypttab"
+    if not builder.root.is_file(table):
+        return
+    if re.search(rb"\b(tpm2-device|fido2-device|pkcs11-uri)=", builder.root.read(table)):
+        for path in expand(builder.root, "/usr/lib/*/cryptsetup/libcryptsetup-token-systemd-*.so"):
+            builder.add(path, Because(f"unlocks a disk in {table}"))
 
 
 def _add_ssh_server(builder: ClosureBuilder, key: Path) -> Toolbox:

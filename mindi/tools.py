@@ -40,6 +40,13 @@ class Tool:
     statuses: tuple[int, ...] = (0,)
 
 
+class BootFirmware(enum.StrEnum):
+    """What starts a machine."""
+
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
 @dataclass(frozen=True, slots=True)
 class Kit:
     """Tools of one package, and ``data``: patterns of what they need besides libraries.
@@ -47,6 +54,7 @@ class Kit:
     With ``links`` all links to the first tool in the directories of programs come along (its
     applets: lvcreate is a link to lvm). A directory that a pattern names comes whole. Paths
     begin with /usr where the tree of today has them there; older trees have them without it.
+    Where ``firmware`` is given, machines with another have no use for it.
     """
 
     family: Family
@@ -54,6 +62,7 @@ class Kit:
     tools: tuple[Tool, ...]
     data: tuple[str, ...] = ()
     links: bool = False
+    firmware: BootFirmware | None = None
 
 
 def _tools(names: str, *start: str, statuses: tuple[int, ...] = (0,)) -> tuple[Tool, ...]:
@@ -243,23 +252,27 @@ KITS: tuple[Kit, ...] = (
         ),
         ("/usr/lib/grub/grub-mkconfig_lib", "/usr/share/grub/grub-mkconfig_lib"),
     ),
-    Kit(Family.BOOT, "grub-pc-bin", _tools("/usr/lib/grub/i386-pc/grub-bios-setup")),
+    Kit(
+        Family.BOOT,
+        "grub-pc-bin",
+        _tools("/usr/lib/grub/i386-pc/grub-bios-setup"),
+        tuple(f"/usr/lib/grub/i386-pc/*.{kind}" for kind in ("mod", "lst", "img", "sh")),
+        firmware=BootFirmware.BIOS,
+    ),
     Kit(
         Family.BOOT,
         "grub-efi",
         (),
         (
-            "/usr/lib/grub/*/*.mod",
-            "/usr/lib/grub/*/*.lst",
-            "/usr/lib/grub/*/*.img",
-            "/usr/lib/grub/*/*.sh",
+            *(f"/usr/lib/grub/*-efi/*.{kind}" for kind in ("mod", "lst", "img", "sh")),
             "/usr/lib/grub/*-signed/grub[xai][a6]*.efi.signed",
             "/usr/lib/shim/shim*.efi.signed",
             "/usr/lib/shim/mm*.efi.signed",
             "/usr/lib/shim/BOOT*.CSV",
         ),
+        firmware=BootFirmware.UEFI,
     ),
-    Kit(Family.BOOT, "efibootmgr", _tools("efibootmgr")),
+    Kit(Family.BOOT, "efibootmgr", _tools("efibootmgr"), firmware=BootFirmware.UEFI),
     Kit(Family.BOOT, "extlinux", _tools("extlinux"), ("/usr/lib/EXTLINUX/*.bin",)),
     # --- network and transport
     Kit(Family.NETWORK, "iproute2", _tools("ip ss", "-V")),

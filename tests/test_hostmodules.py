@@ -25,7 +25,7 @@ def test_gathers_modaliases_and_loaded_modules(tmp_path: Path) -> None:
         "b 16384 0 - Live 0x0000000000000000\na 20480 1 b, Live 0x0000000000000000 (OE)\n"
     )
 
-    found = gather_host(tmp_path / "sys", tmp_path / "proc")
+    found = gather_host(tmp_path / "sys", tmp_path / "proc", tmp_path / "fstab")
 
     assert found == HostModules(modaliases=("pci:v1d2", "usb:v3p4"), loaded=("a", "b"))
 
@@ -34,15 +34,27 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     _device(tmp_path / "sys", "pci0", "pci:v1")
     (tmp_path / "sys/devices/pci0/subsystem").symlink_to("..")
 
-    assert gather_host(tmp_path / "sys", tmp_path).modaliases == ("pci:v1",)
+    assert gather_host(tmp_path / "sys", tmp_path, tmp_path / "fstab").modaliases == ("pci:v1",)
 
 
 def test_a_kernel_without_modules_has_none_loaded(tmp_path: Path) -> None:
     _device(tmp_path / "sys", "pci0", "pci:v1")
 
-    assert gather_host(tmp_path / "sys", tmp_path).loaded == ()
+    assert gather_host(tmp_path / "sys", tmp_path, tmp_path / "fstab").loaded == ()
 
 
 def test_a_machine_without_sysfs_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="devices is missing"):
-        gather_host(tmp_path / "sys", tmp_path)
+        gather_host(tmp_path / "sys", tmp_path, tmp_path / "fstab")
+
+
+def test_gathers_the_types_of_what_is_mounted_or_may_be(tmp_path: Path) -> None:
+    _device(tmp_path / "sys", "pci0", "pci:v1")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/mounts").write_text("/dev/sda1 / ext4 rw 0 0\nproc /proc proc rw 0 0\n")
+    fstab = tmp_path / "fstab"
+    fstab.write_text("# <file system> is a comment\nUUID=1 /srv xfs defaults 0 2\n\n")
+
+    found = gather_host(tmp_path / "sys", tmp_path / "proc", fstab)
+
+    assert found.filesystems == ("ext4", "proc", "xfs")

@@ -26,6 +26,7 @@ KOS = (
     Ko("kernel/arch/x86/kvm/kvm.ko"),
     Ko("kernel/sound/snd.ko"),
     Ko("kernel/fs/isofs/isofs.ko"),
+    Ko("kernel/fs/xfs/xfs.ko", aliases=("fs-xfs",)),
     Ko("updates/dkms/own.ko"),
 )
 
@@ -39,7 +40,7 @@ def tree(tmp_path: Path) -> ModuleTree:
 def test_generic_takes_by_folder_and_leaves_out_by_deeper_folder(tree: ModuleTree) -> None:
     names = {want.name for want in select_generic(tree)} - tree.builtin
 
-    assert names == {"ahci", "pata_x", "e1000", "bochs", "aesni_intel", "isofs"}
+    assert names == {"ahci", "pata_x", "e1000", "bochs", "aesni_intel", "isofs", "xfs"}
 
 
 def test_every_wanted_module_has_a_reason(tree: ModuleTree) -> None:
@@ -84,10 +85,13 @@ def test_host_leaves_out_what_no_rescue_needs(name: str, tree: ModuleTree) -> No
     assert name not in [want.name for want in wanted]
 
 
-def test_host_takes_what_no_rescue_needs_by_name(tree: ModuleTree) -> None:
-    wanted = select_host(tree, modaliases=[], loaded=[], extra=["snd"])
+@pytest.mark.parametrize(("mounted", "is_taken"), [(["xfs"], True), (["ext4", "proc"], False)])
+def test_host_takes_the_file_systems_that_it_mounts(
+    mounted: list[str], is_taken: bool, tree: ModuleTree
+) -> None:
+    wanted = select_host(tree, modaliases=[], loaded=[], filesystems=mounted)
 
-    assert [want.is_named for want in wanted if want.name == "snd"] == [True]
+    assert ("xfs" in [want.name for want in wanted]) is is_taken
 
 
 def test_host_passes_over_loaded_modules_of_another_kernel(tree: ModuleTree) -> None:

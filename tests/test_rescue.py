@@ -13,6 +13,7 @@ from initramfs.errors import InputError, MissingDependency, UsageError
 from initramfs.libraries import Libraries
 from initramfs.rootfs import Root
 from mindi.rescue import RescueReport, add_rescue_environment
+from mindi.tools import BootFirmware
 from restore.contract import LOG, SELFCHECK
 from restore.selfcheck import Checklist
 from tests.support.busybox import fake_busybox
@@ -162,6 +163,38 @@ def test_checklist_is_what_the_self_check_reads(tree: Tree, tmp_path: Path) -> N
     assert checklist.kernel == "6.1.0-1"
     assert checklist.path("lvm") == "/usr/sbin/lvm"
     assert "lzo" not in checklist.imports
+
+
+@pytest.mark.parametrize(
+    ("firmware", "platforms"),
+    [
+        (BootFirmware.BIOS, {"i386-pc"}),
+        (BootFirmware.UEFI, {"x86_64-efi"}),
+        (None, {"i386-pc", "x86_64-efi"}),
+    ],
+    ids=str,
+)
+def test_boot_loaders_are_for_the_machine_s_firmware(
+    firmware: BootFirmware | None, platforms: set[str], tree: Tree
+) -> None:
+    tree.program("/usr/lib/grub/i386-pc/grub-bios-setup")
+    for platform in ("i386-pc", "x86_64-efi"):
+        tree.file(f"/usr/lib/grub/{platform}/ext2.mod")
+    closure, _ = build(tree, firmware=firmware)
+    assert {path.split("/")[4] for path in closure.entries if path.endswith(".mod")} == platforms
+
+
+@pytest.mark.parametrize(("option", "is_taken"), [("tpm2-device=auto", True), ("luks", False)])
+def test_token_handlers_come_where_a_disk_is_unlocked_by_one(
+    option: str, is_taken: bool, tree: Tree
+) -> None:
+    handler = "/usr/lib/x86_64-linux-gnu/cryptsetup/libcryptsetup-token-systemd-tpm2.so"
+    tree.library("/usr/lib/x86_64-linux-gnu/libcryptsetup.so.12")
+    tree.program("/usr/sbin/cryptsetup", "libcryptsetup.so.12")
+    tree.library(handler)
+    tree.file("/etc/crypttab", f"root UUID=1 none {option}\n")
+    closure, _ = build(tree)
+    assert (handler in closure) is is_taken
 
 
 def test_udev_comes_without_the_rules_that_assemble(tree: Tree) -> None:
