@@ -4,14 +4,16 @@ The package manager runs on a state of its own (apt.conf(5), ``Dir::State``): th
 sources, keys and proxies, but an empty list of installed packages, so that an answer depends
 in nothing on what the host has. Nothing of the host changes, no maintainer script runs, and
 no right is needed but to write to the state's folder. What is fetched was verified by apt
-against the signatures of the archive.
+against the signatures of the archive, and what was fetched before is verified again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
-from initramfs.errors import InputError, MissingDependency, OutputError, ToolError
+from initramfs.errors import ImageError, InputError, MissingDependency, OutputError, ToolError
 
 Progress = Callable[[str], None]
 
@@ -42,6 +44,8 @@ NOT_UNPACKED = (
 
 _PLANNED = re.compile(r"^Inst (\S+) \((\S+) .*\[(\S+)\]\)", re.MULTILINE)
 _SAYS_WHY = re.compile(r"^E: |^\S+ : |(?:Depends|Conflicts|Breaks): ")
+# What apt would fetch (apt-get(8), --print-uris): address, name of the file, size, best digest.
+_OFFERED = re.compile(r"^'[^']*' (\S+) \d+ (SHA256|SHA512):([0-9a-f]+)$", re.MULTILINE)
 _COMMON = ("-q", "-y", "--no-install-recommends")
 
 # An ordinary user's PATH lacks the folders of some tools that need no right (depmod).
@@ -74,6 +78,7 @@ class PackageManager:
         """
         self._architecture = architecture
         self._lists = folder / "lists"
+        self._empty = folder / "none.d"
         self.archives = folder / "archives"
         self._configuration = folder / "apt.conf"
         if _find("apt-get") is None or _find("dpkg-deb") is None:
@@ -82,9 +87,12 @@ class PackageManager:
                 hint="build from an unpacked tree of a Debian family system with --root DIR",
             )
         try:
-            for made in (self._lists / "partial", self.archives / "partial", folder / "none.d"):
+            for made in (self._lists / "partial", self.archives / "partial", self._empty):
                 made.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
             (folder / "status").write_bytes(b"")
+            self._configuration.touch(mode=0o600)
+            self._configuration.chmod(0o600)  # what names a proxy may hold its password
             self._configuration.write_text(self._configure(folder, sources), encoding="utf-8")
         except OSError as error:
             raise OutputError(
@@ -132,11 +140,29 @@ class PackageManager:
     def fetch(
         self, packages: Sequence[Package], *, progress: Progress = lambda _: None
     ) -> tuple[Path, ...]:
-        """Return the archives of ``packages``, fetching those that are not here yet."""
-        lacking = [p for p in packages if not (self.archives / p.file_name).is_file()]
+        """Return the archives of ``packages``, fetching those that are not here yet.
+
+        One that is here is used if its digest is that of the signed lists.
+        """
+        here = [p for p in packages if (self.archives / p.file_name).is_file()]
+        whole = self._verified(here) if here else frozenset()
+        lacking = [package for package in packages if package not in whole]
         if lacking:
             self._download(lacking, progress)
         return tuple(self.archives / package.file_name for package in packages)
+
+    def _verified(self, packages: Sequence[Package]) -> frozenset[Package]:
+        names = [f"{package.name}={package.version}" for package in packages]
+        # Of an archive that is in its working directory apt says nothing.
+        said = self._run("apt-get", "-q", "--print-uris", "download", *names, folder=self._empty)
+        offered = {name: (kind, digest) for name, kind, digest in _OFFERED.findall(said)}
+        whole = set()
+        for package in packages:
+            kind, digest = offered.get(package.file_name, ("SHA256", ""))
+            with (self.archives / package.file_name).open("rb") as file:
+                if hashlib.file_digest(file, kind.lower()).hexdigest() == digest:
+                    whole.add(package)
+        return frozenset(whole)
 
     def _download(self, packages: Sequence[Package], progress: Progress) -> None:
         with TemporaryDirectory(dir=self.archives, prefix="partial-") as beside:
@@ -165,8 +191,8 @@ class PackageManager:
                 got = Path(beside) / package.file_name
                 got.replace(self.archives / package.file_name)
 
-    def _run(self, name: str, *arguments: str) -> str:
-        return run(name, *arguments, environment=self._environment())
+    def _run(self, name: str, *arguments: str, folder: Path | None = None) -> str:
+        return run(name, *arguments, environment=self._environment(), folder=folder)
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "LC_ALL": "C", "APT_CONFIG": os.fspath(self._configuration)}
@@ -182,7 +208,7 @@ class PackageManager:
             f'Dir::Cache::archives "{self.archives}";',
             'Dir::Cache::srcpkgcache "";',
             f'Dir::Etc "{sources or "/etc/apt"}";',
-            f'Dir::Etc::parts "{folder}/none.d";',
+            f'Dir::Etc::parts "{self._empty}";',
             f'APT::Architecture "{self._architecture}";',
             f'APT::Architectures {{ "{self._architecture}"; }};',
             'APT::Get::List-Cleanup "false";',
@@ -218,7 +244,10 @@ def make_merged(tree: Path) -> None:
 
 
 def unpack(archives: Sequence[Path], tree: Path, *, progress: Progress = lambda _: None) -> None:
-    """Unpack packages into ``tree``; raise InputError for one that is damaged, and remove it."""
+    """Unpack packages into ``tree``; raise InputError for one that is damaged, and remove it.
+
+    Raises OutputError where the tree cannot be written, ToolError where dpkg-deb was killed.
+    """
     jobs = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(jobs) as pool:
         for number, _ in enumerate(pool.map(lambda one: _unpack_one(one, tree), archives), 1):
@@ -244,17 +273,33 @@ def _unpack_one(archive: Path, tree: Path) -> None:
             reader.stdout.close()  # so that dpkg-deb ends when tar does
         said = writer.communicate()[1].decode("utf-8", "replace")
         cause = reader.communicate()[1].decode("utf-8", "replace")
-    if reader.returncode > 0:
-        archive.unlink(missing_ok=True)
-        raise InputError(
-            f"the fetched package {archive.name} is damaged: {_last_words(cause)}",
-            hint="it was removed; run the same command again to fetch it anew",
-        )
+    # dpkg-deb is not to blame for a tar that went before it.
+    lost_writer = reader.returncode == -signal.SIGPIPE or "(Broken pipe)" in cause
+    if reader.returncode and not (writer.returncode and lost_writer):
+        raise _unread(archive, reader.returncode, _last_words(cause))
     if writer.returncode:
         raise OutputError(
             f"cannot unpack {archive.name} into {tree}: {_last_words(said)}",
             hint="see that there is room in the cache folder, or name another in MINDI_CACHE",
         )
+
+
+def _unread(archive: Path, code: int, cause: str) -> ImageError:
+    """Tell a damaged package from a dpkg-deb, or a child of it, that was killed.
+
+    To tar the end of what a killed one wrote may look like the end of the package.
+    """
+    if code < 0 or "killed by signal" in cause:
+        by = cause or signal.Signals(-code).name
+        return ToolError(
+            f"dpkg-deb was ended while it read {archive.name}: {by}",
+            hint="see that there is memory enough, and run the same command again",
+        )
+    archive.unlink(missing_ok=True)
+    return InputError(
+        f"the fetched package {archive.name} is damaged: {cause}",
+        hint="it was removed; run the same command again to fetch it anew",
+    )
 
 
 def _start(
@@ -269,11 +314,17 @@ def _start(
     )
 
 
-def run(name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+def run(
+    name: str,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> str:
     """Run a program of the host and return what it said; raise ToolError if it fails."""
     argv = [_found(name), *arguments]
     done = subprocess.run(
         argv,
+        cwd=folder,
         env=dict(environment) if environment is not None else {**os.environ, "LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
         capture_output=True,

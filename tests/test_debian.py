@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,42 @@ def test_what_was_fetched_is_not_fetched_again(archive: Archive, manager: Packag
     first = manager.fetch(packages)
     archive.remove()
     assert manager.fetch(packages) == first
+
+
+def test_a_package_that_was_replaced_in_the_cache_is_fetched_again(
+    archive: Archive, manager: PackageManager
+) -> None:
+    archive.add("tool", files={"usr/bin/tool": b"honest"})
+    manager.refresh()
+    packages = manager.closure(["tool"])
+    (fetched,) = manager.fetch(packages)
+    honest = fetched.read_bytes()
+    fetched.write_bytes(honest.replace(b"honest", b"forged"))
+    assert manager.fetch(packages) == (fetched,)
+    assert fetched.read_bytes() == honest
+
+
+def test_a_package_that_was_replaced_is_not_used_without_a_network(
+    archive: Archive, manager: PackageManager
+) -> None:
+    archive.add("tool", files={"usr/bin/tool": b"honest"})
+    manager.refresh()
+    packages = manager.closure(["tool"])
+    (fetched,) = manager.fetch(packages)
+    fetched.write_bytes(fetched.read_bytes().replace(b"honest", b"forged"))
+    archive.remove()
+    with pytest.raises(ToolError):
+        manager.fetch(packages)
+
+
+def test_proxies_are_for_the_owner_s_eyes(tmp_path: Path, archive: Archive) -> None:
+    """A proxy's address may hold a password; one who made the file before is corrected too."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o755)
+    (state / "apt.conf").touch(mode=0o644)
+    PackageManager(state, architecture="amd64", sources=archive.etc)
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert (state / "apt.conf").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_package_that_differs_from_the_list_is_refused(
@@ -179,6 +217,48 @@ def test_a_tree_that_cannot_be_written_is_an_output_error(
     manager.refresh()
     with pytest.raises(OutputError, match="cannot unpack"):
         unpack(manager.fetch(manager.closure(["tool"])), tmp_path / "not-there")
+
+
+def test_a_large_package_is_not_blamed_for_a_tree_that_cannot_be_written(
+    archive: Archive, manager: PackageManager, tmp_path: Path
+) -> None:
+    archive.add("tool", files={"usr/bin/tool": bytes(1_000_000)})  # more than a pipe holds
+    manager.refresh()
+    (fetched,) = manager.fetch(manager.closure(["tool"]))
+    with pytest.raises(OutputError, match="cannot unpack"):
+        unpack([fetched], tmp_path / "not-there")
+    assert fetched.exists()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "kill -KILL $$",
+        "echo 'dpkg-deb: error: subprocess was killed by signal (Killed)' >&2; exit 2",
+    ],
+    ids=["itself", "child"],
+)
+def test_a_reader_that_is_killed_is_an_error(
+    tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """To tar a stream that ends between two members is a whole one."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    with tarfile.open(tmp_path / "whole.tar", "w") as whole:
+        for name in ("one", "two"):
+            member = tarfile.TarInfo(f"./{name}")
+            member.size = tarfile.BLOCKSIZE
+            whole.addfile(member, io.BytesIO(bytes(tarfile.BLOCKSIZE)))
+    (programs / "dpkg-deb").write_text(
+        f"#!/bin/sh\nhead -c {2 * tarfile.BLOCKSIZE} {tmp_path}/whole.tar\n{end}\n"
+    )
+    (programs / "dpkg-deb").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    package = tmp_path / "tool_1_amd64.deb"
+    package.touch()
+    with pytest.raises(ToolError, match=r"ended while it read tool_1_amd64\.deb"):
+        unpack([package], tree)
+    assert package.exists()
 
 
 def test_a_host_without_apt_is_told_of_another_way(
