@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import time
 import zlib
 from collections import deque
@@ -21,15 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from initramfs.checkedcache import CheckedCache
 from initramfs.closure import Entry, FileClosure, Kind
 from initramfs.codec import Codec
 from initramfs.compress import compressor
 from initramfs.cpio import Written, archived_bytes, dated_s, link_group, write_cpio
 from initramfs.errors import ConflictError, OutputError
-from initramfs.framecache import CachedFrame, FrameCache
 
-# Raised when frames of the same input come out different, so that no old one is taken.
-_FRAME_FORMAT = 1
+# Raised when frames of the same input come out, or are kept, in another way than before.
+_FRAME_FORMAT = 2
 # Frames this large lose next to nothing to one long stream, and are many enough to share out.
 _FRAME_MIN_BYTES = 2 << 20
 _FRAME_MEAN_BYTES = 5 << 20
@@ -37,6 +38,9 @@ _FRAME_MAX_BYTES = 12 << 20
 _FEED_BYTES = 1 << 19
 # The coarsest clock by which a kernel dates a change (a tick of CONFIG_HZ=100), doubled.
 _CLOCK_TICK_NS = 20_000_000
+_CACHE_BYTES = 1 << 30
+# What goes before a frame in the cache: the size of what it holds.
+_KEPT = struct.Struct(">Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,11 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    frame: CachedFrame
-    from_cache: bool
+    """A compressed frame, the size of what it holds, and where it comes from."""
+
+    data: bytes
+    unpacked_bytes: int
+    from_cache: bool = False
 
 
 def write_initrd(
@@ -92,7 +99,7 @@ def write_initrd(
     made_s = _made_s(closure, timestamp_s)
     total = sum(entry.size_bytes for entry in closure)
     workers = jobs or len(os.sched_getaffinity(0))
-    shelf = FrameCache(cache / "frames") if cache is not None else None
+    shelf = None if cache is None else CheckedCache(cache / "frames", limit_bytes=_CACHE_BYTES)
     maker = _Maker(codec=codec, level=level, made_s=made_s, cache=shelf)
     sink = _Sink(out)
     sink.write(early or b"")
@@ -102,8 +109,8 @@ def write_initrd(
         closing(_in_order(pool, maker.make, frames, ahead=workers + 1)) as finished,
     ):
         for frame, made in finished:
-            sink.write(made.frame.data)
-            unpacked += made.frame.unpacked_bytes
+            sink.write(made.data)
+            unpacked += made.unpacked_bytes
             hits += made.from_cache
             done += sum(entry.size_bytes for entry in frame.entries)
             progress(done, total)
@@ -226,24 +233,25 @@ class _Maker:
     codec: Codec
     level: int
     made_s: int
-    cache: FrameCache | None
+    cache: CheckedCache | None
 
     def make(self, frame: Frame) -> _Made:
         if self.cache is None or self.codec is Codec.NONE:
-            return _Made(self._compress(frame), from_cache=False)
+            return self._compress(frame)
         key = self._key(frame)
-        known = self.cache.load(key)
-        if known is not None:
-            return _Made(known, from_cache=True)
+        kept = self.cache.load(key)
+        if kept is not None:
+            (unpacked_bytes,) = _KEPT.unpack_from(kept)
+            return _Made(kept[_KEPT.size :], unpacked_bytes, from_cache=True)
         before_ns = time.time_ns() - _CLOCK_TICK_NS
         made = self._compress(frame)
         dates = [entry.identity.ctime_ns for entry in frame.entries if entry.identity is not None]
         # What changed within this tick may change again and look the same.
         if max(dates, default=0) < before_ns:
-            self.cache.store(key, made)
-        return _Made(made, from_cache=False)
+            self.cache.store(key, _KEPT.pack(made.unpacked_bytes) + made.data)
+        return made
 
-    def _compress(self, frame: Frame) -> CachedFrame:
+    def _compress(self, frame: Frame) -> _Made:
         feed = _Feed(self.codec, self.level)
         written: Written = write_cpio(
             frame.entries,
@@ -252,7 +260,7 @@ class _Maker:
             trailer=frame.trailer,
             first_inode=frame.first_inode,
         )
-        return CachedFrame(feed.finish(), written.size_bytes)
+        return _Made(feed.finish(), written.size_bytes)
 
     def _key(self, frame: Frame) -> str:
         parts: list[object] = [

@@ -2,7 +2,7 @@
 
 What the interpreter has compiled already (``__pycache__``, PEP 3147) is taken if it is of the
 source as it is now; the rest is compiled, by several processes if it is much, and kept in the
-cache under its content's digest.
+cache by the digest of its sources.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import marshal
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 
+from initramfs.checkedcache import CheckedCache
 from initramfs.errors import InputError
 
 # PEP 552: magic, flags (bit 0: hash-based, bit 1: to be checked), and 8 bytes of hash, which
@@ -28,6 +27,8 @@ _HEADER_BYTES = len(_UNCHECKED)
 
 # Starting a process costs about as much as compiling this much.
 _WORTH_A_PROCESS_BYTES = 400_000
+# An entry takes some megabytes, and there is one for each state of all sources.
+_CACHE_BYTES = 1 << 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +96,12 @@ def _with_name(code: CodeType, name: str) -> CodeType:
 
 def _compile_all(sources: list[Source], *, cache: Path | None, jobs: int) -> list[bytes]:
     texts = [(source.read(), source.image_path) for source in sources]
-    kept = None if cache is None else cache / f"bytecode-{_digest(texts)}"
-    if kept is not None and kept.is_file():
-        held = _load(kept.read_bytes())
-        if len(held) == len(texts):
-            return held
+    shelf, key = None, ""
+    if cache is not None and texts:
+        shelf, key = CheckedCache(cache / "bytecode", limit_bytes=_CACHE_BYTES), _digest(texts)
+        kept = shelf.load(key)
+        if kept is not None:
+            return list(marshal.loads(kept))  # noqa: S302 what we kept, and it is plain bytes
     size = sum(len(text) for text, _ in texts)
     workers = min(jobs, 1 + size // _WORTH_A_PROCESS_BYTES)
     if workers > 1:
@@ -107,8 +109,9 @@ def _compile_all(sources: list[Source], *, cache: Path | None, jobs: int) -> lis
             codes = list(pool.map(_compile, texts, chunksize=8))
     else:
         codes = [_compile(text) for text in texts]
-    if kept is not None and texts:
-        _keep(kept, marshal.dumps(codes))
+    if shelf is not None:
+        shelf.store(key, marshal.dumps(codes))
+        shelf.evict()
     return codes
 
 
@@ -116,7 +119,7 @@ def _compile(text: tuple[bytes, str]) -> bytes:
     source, name = text
     try:
         return marshal.dumps(compile(source, name, "exec", dont_inherit=True, optimize=0))
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(f"cannot compile {name}: {error}") from error
 
 
@@ -126,26 +129,3 @@ def _digest(texts: list[tuple[bytes, str]]) -> str:
         digest.update(f"{len(text)} {name}\n".encode())
         digest.update(text)
     return digest.hexdigest()
-
-
-def _load(data: bytes) -> list[bytes]:
-    """Return what ``_keep`` kept; nothing if it is damaged."""
-    try:
-        held = marshal.loads(data)  # noqa: S302 our own cache; it holds plain bytes
-    except (EOFError, ValueError, TypeError):
-        return []
-    if not isinstance(held, list) or not all(isinstance(code, bytes) for code in held):
-        return []
-    return held
-
-
-def _keep(place: Path, data: bytes) -> None:
-    """Write a cache file whole or not at all; a cache that cannot be written is no error."""
-    part = place.with_name(f"{place.name}.{os.getpid()}.part")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(place)
-    except OSError:
-        with suppress(OSError):
-            part.unlink()

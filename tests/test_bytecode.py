@@ -96,11 +96,43 @@ def test_the_cache_knows_another_source(source: Source, tmp_path: Path) -> None:
     assert answer(made(source, cache=tmp_path / "cache")[source.image_path]) == 45
 
 
-def test_a_damaged_cache_is_not_believed(source: Source, tmp_path: Path) -> None:
+def kept(folder: Path) -> Path:
+    (path,) = (path for path in folder.rglob("*") if path.is_file())
+    return path
+
+
+def test_a_cut_cache_is_not_believed(source: Source, tmp_path: Path) -> None:
     made(source, cache=tmp_path / "cache")
-    (kept,) = (tmp_path / "cache").iterdir()
-    kept.write_bytes(kept.read_bytes()[:-7])
+    os.truncate(kept(tmp_path / "cache"), kept(tmp_path / "cache").stat().st_size - 7)
     assert answer(made(source, cache=tmp_path / "cache")[source.image_path]) == 42
+
+
+def test_a_flipped_byte_of_the_cache_is_not_believed(source: Source, tmp_path: Path) -> None:
+    # It went into the image: the code was still code, with another answer.
+    made(source, cache=tmp_path / "cache")
+    place = kept(tmp_path / "cache")
+    data = place.read_bytes()
+    assert data.count(b"answer") == 1
+    place.write_bytes(data.replace(b"answer", b"answes"))
+    assert answer(made(source, cache=tmp_path / "cache")[source.image_path]) == 42
+
+
+def test_a_cache_that_cannot_be_read_is_no_error(source: Source, tmp_path: Path) -> None:
+    made(source, cache=tmp_path / "cache")
+    place = kept(tmp_path / "cache")
+    place.unlink()
+    place.mkdir()
+    assert answer(made(source, cache=tmp_path / "cache")[source.image_path]) == 42
+
+
+def test_the_cache_of_bytecode_does_not_grow_for_ever(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mindi.bytecode._CACHE_BYTES", 600)
+    for number in range(9):
+        source.path.write_text(f"answer = {number}\n")
+        made(source, cache=tmp_path / "cache")
+    assert len(list((tmp_path / "cache/bytecode").iterdir())) < 4
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(source: Source, tmp_path: Path) -> None:
