@@ -24,8 +24,7 @@ from mindi.pythonhome import PythonReport, add_python, python_of, running_python
 from mindi.scripts import MODULE_LIST, Setting, render_scripts
 from mindi.toolbox import AbsentTool, FoundTool, Toolbox, add_kit, expand
 from mindi.tools import KITS, SSHD, UDEV, BootFirmware
-from restore.contract import LOG, SELFCHECK
-from restore.selfcheck import Checklist, Startable
+from restore.contract import LOG, SELFCHECK, Checklist, Startable
 
 # Rules that name devices and load drivers. Not among them: those that assemble what lies on
 # disks (64-md-raid-assembly, 69-lvm, 97-dmraid, 60-kpartx, 70-nvmf-autoconnect), for a rescue

@@ -7,6 +7,9 @@ named here, the rescue environment reads it.
 from __future__ import annotations
 
 import enum
+import json
+from dataclasses import dataclass
+from pathlib import Path
 
 READY = "mindi: rescue environment ready"
 """Printed on every console once the environment is up; a line of its own."""
@@ -15,7 +18,7 @@ IMAGE_RECORD = "/usr/share/mindi/image.json"
 """The image's own record, in the image: what it was made of, from what, and why (JSON)."""
 
 SELFCHECK = "/usr/share/mindi/selfcheck.json"
-"""What the self-check starts and imports: an object, see ``restore.selfcheck.Checklist``."""
+"""What the self-check starts and imports: a ``Checklist`` as JSON."""
 
 ROOT_ARGUMENT = "rootfstype=ramfs"
 """Kernel argument of every boot: the root's default, a tmpfs, takes half of the memory at most
@@ -45,3 +48,40 @@ class Mode(enum.StrEnum):
 
     Where there is no such port, a minute is left to read the summary or to take a shell.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class Startable:
+    """A tool: ``argv`` starts it harmlessly, to end with one of ``statuses``."""
+
+    name: str
+    argv: tuple[str, ...]
+    statuses: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checklist:
+    """What the image's builder put in; stored as JSON, fields by their names."""
+
+    kernel: str
+    tools: tuple[Startable, ...]
+    imports: tuple[str, ...]
+    modprobe: str
+
+    @classmethod
+    def read(cls, path: Path) -> Checklist:
+        """Read the list; raise OSError, ValueError or KeyError where it is damaged."""
+        held = json.loads(path.read_text(encoding="utf-8"))
+        return cls(
+            kernel=held["kernel"],
+            tools=tuple(
+                Startable(tool["name"], tuple(tool["argv"]), tuple(tool["statuses"]))
+                for tool in held["tools"]
+            ),
+            imports=tuple(held["imports"]),
+            modprobe=held["modprobe"],
+        )
+
+    def path(self, name: str) -> str | None:
+        """Return the path of the tool ``name``, None if it is not in the image."""
+        return next((tool.argv[0] for tool in self.tools if tool.name == name), None)

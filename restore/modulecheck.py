@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from restore.run import NOT_RUN, TIMED_OUT, Ended, run
+
 _BATCH = 40
-_TIMEOUT_S = 600
+_TIMEOUT_S = 600.0
 
 # kmod: could not insert 'x': Why; BusyBox: can't load module x (path): Why.
 _COMPLAINT = re.compile(r"(?:could not insert '|load module )([\w-]+)'?[^:]*: (.+)$", re.MULTILINE)
@@ -27,9 +28,14 @@ _BROKEN = re.compile(
     r"|version magic .*|no symbol version for .*|Unknown rela.*)"
 )
 
+_NO_ANSWER = "modprobe gave no answer: "
+
 # What init_module(2) says of a module that lacks something or is none; anything else is the
-# module's own answer.
-_LACKING = ("Unknown symbol", "Exec format error", "Key was rejected", "Required key", "not found")
+# module's own answer. And what never got as far as that.
+_LACKING = (
+    *("Unknown symbol", "Exec format error", "Key was rejected", "Required key", "not found"),
+    _NO_ANSWER,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +63,22 @@ def read_dependencies(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def check_modules(
-    folder: Path, *, modprobe: str, proc_modules: Path = Path("/proc/modules")
+    folder: Path,
+    *,
+    modprobe: str,
+    proc_modules: Path = Path("/proc/modules"),
+    timeout_s: float = _TIMEOUT_S,
 ) -> tuple[ModuleOutcome, ...]:
-    """Load all modules of ``folder`` (/lib/modules/VERSION) and judge each of them."""
+    """Load all modules of ``folder`` (/lib/modules/VERSION) and judge each of them.
+
+    ``timeout_s`` is the time for each batch of _BATCH modules.
+    """
     needs = read_dependencies((folder / "modules.dep").read_text(encoding="utf-8"))
     names = {path: _name(path) for path in needs}
     before = _loaded(proc_modules)
     log = _KernelLog()
-    complaints = _load([name for name in names.values() if name not in before], modprobe=modprobe)
+    absent = [name for name in names.values() if name not in before]
+    complaints = _load(absent, modprobe=modprobe, timeout_s=timeout_s)
     broken = log.broken()
     after = _loaded(proc_modules)
     return tuple(
@@ -78,31 +92,26 @@ def _name(path: str) -> str:
 
 
 def _loaded(proc_modules: Path) -> frozenset[str]:
-    text = proc_modules.read_text(encoding="utf-8")
-    return frozenset(line.split(" ", 1)[0] for line in text.splitlines())
+    # NAME SIZE USERS NEEDED-BY STATE ...; one whose start hangs stays in the state "Loading".
+    rows = [line.split() for line in proc_modules.read_text(encoding="utf-8").splitlines()]
+    return frozenset(row[0] for row in rows if row[4] == "Live")
 
 
-def _load(names: Sequence[str], *, modprobe: str) -> dict[str, str]:
+def _load(names: Sequence[str], *, modprobe: str, timeout_s: float) -> dict[str, str]:
     """Ask modprobe for all ``names``; return what it said of those it could not load."""
     batches = [names[start : start + _BATCH] for start in range(0, len(names), _BATCH)]
 
-    def load(batch: Sequence[str]) -> str:
-        result = subprocess.run(  # noqa: S603 the image's own modprobe
-            [modprobe, "-a", *batch],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-            timeout=_TIMEOUT_S,
-        )
-        return result.stderr
+    def load(batch: Sequence[str]) -> Ended:
+        return run([modprobe, "-a", *batch], timeout_s=timeout_s)
 
     complaints: dict[str, str] = {}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for errors in pool.map(load, batches):
-            for match in _COMPLAINT.finditer(errors):
+        for batch, ended in zip(batches, pool.map(load, batches), strict=True):
+            if ended.status in (TIMED_OUT, NOT_RUN):
+                # Holds for those of the batch that are neither loaded nor complained of.
+                why = _NO_ANSWER + ended.output.strip().splitlines()[-1]
+                complaints.update(dict.fromkeys(batch, why))
+            for match in _COMPLAINT.finditer(ended.output):
                 complaints[canonical(match[1])] = match[2].strip()
     return complaints
 

@@ -8,9 +8,7 @@ the verdict port (restore/verdict.py) and, summed up, to standard output. The ex
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -19,8 +17,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from restore.contract import LOG, READY, SELFCHECK
+from restore.contract import LOG, READY, SELFCHECK, Checklist, Startable
 from restore.modulecheck import canonical, check_modules
+from restore.run import run
 from restore.storagecheck import run_trial, trials
 from restore.verdict import Verdict, find_port
 
@@ -35,45 +34,8 @@ _STANDARD = (
 
 
 @dataclass(frozen=True, slots=True)
-class Startable:
-    """A tool: ``argv`` starts it harmlessly, to end with one of ``statuses``."""
-
-    name: str
-    argv: tuple[str, ...]
-    statuses: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Checklist:
-    """What the image's builder put in; stored as JSON, fields by their names."""
-
-    kernel: str
-    tools: tuple[Startable, ...]
-    imports: tuple[str, ...]
-    modprobe: str
-
-    @classmethod
-    def read(cls, path: Path) -> Checklist:
-        """Read the list; raise OSError, ValueError or KeyError where it is damaged."""
-        held = json.loads(path.read_text(encoding="utf-8"))
-        return cls(
-            kernel=held["kernel"],
-            tools=tuple(
-                Startable(tool["name"], tuple(tool["argv"]), tuple(tool["statuses"]))
-                for tool in held["tools"]
-            ),
-            imports=tuple(held["imports"]),
-            modprobe=held["modprobe"],
-        )
-
-    def path(self, name: str) -> str | None:
-        """Return the path of the tool ``name``, None if it is not in the image."""
-        return next((tool.argv[0] for tool in self.tools if tool.name == name), None)
-
-
-@dataclass(frozen=True, slots=True)
 class Start:
-    """How a start of a tool ended; ``status`` as of wait(2), 127 if it could not be run."""
+    """How a start of a tool ended; ``status`` as of ``restore.run``, ``output`` one line."""
 
     tool: Startable
     status: int
@@ -87,25 +49,11 @@ class Start:
 
 def start(tool: Startable) -> Start:
     """Start one tool, with no input and no terminal, and wait for its end."""
-    try:
-        result = subprocess.run(  # noqa: S603 tools of the image
-            tool.argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "TERM": "dumb"},
-            cwd="/tmp",  # noqa: S108 memory of the image
-            timeout=_TIMEOUT_S,
-        )
-    except OSError as error:
-        return Start(tool, 127, str(error))
-    except subprocess.TimeoutExpired:
-        return Start(tool, 124, f"did not end within {_TIMEOUT_S} s")
-    lines = result.stdout.decode("utf-8", "replace").strip().splitlines()
-    status = 128 - result.returncode if result.returncode < 0 else result.returncode
+    ended = run(tool.argv, timeout_s=_TIMEOUT_S)
+    lines = ended.output.strip().splitlines()
     # A version comes first, the reason of a traceback last.
-    line = lines[0 if status in tool.statuses else -1] if lines else ""
-    return Start(tool, status, line)
+    line = lines[0 if ended.status in tool.statuses else -1] if lines else ""
+    return Start(tool, ended.status, line)
 
 
 def imports(checklist: Checklist) -> Iterator[Startable]:

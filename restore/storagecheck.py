@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from restore.run import run
 
 # linux/loop.h
 _LOOP_SET_FD, _LOOP_CLR_FD, _LOOP_CTL_GET_FREE = 0x4C00, 0x4C01, 0x4C82
@@ -154,16 +155,7 @@ def _write_and_read(device: str) -> None:
 
 
 def _run(argv: Sequence[str]) -> None:
-    result = subprocess.run(  # noqa: S603 tools of the image
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-        timeout=_TIMEOUT_S,
-    )
-    if result.returncode != 0:
-        said = " / ".join(result.stdout.strip().splitlines()[-3:])
-        raise TrialError(f"{' '.join(argv[:2])}: {said}", status=result.returncode)
+    ended = run(argv, timeout_s=_TIMEOUT_S)
+    if ended.status != 0:
+        said = " / ".join(ended.output.strip().splitlines()[-3:])
+        raise TrialError(f"{' '.join(argv[:2])}: {said}", status=ended.status)

@@ -90,8 +90,12 @@ class Verdict:
         return ok
 
     def _send(self, event: dict[str, object]) -> None:
-        if self.port is not None:
-            self.port.write(json.dumps(event).encode() + b"\n")
+        if self.port is None:
+            return
+        left = json.dumps(event).encode() + b"\n"
+        while left:
+            # virtio_console takes 32 KiB a call at most, and the port is not buffered.
+            left = left[self.port.write(left) :]
 
 
 def find_port(ports: Path = _PORTS) -> Path | None:

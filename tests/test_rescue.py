@@ -14,8 +14,7 @@ from initramfs.libraries import Libraries
 from initramfs.rootfs import Root
 from mindi.rescue import RescueReport, add_rescue_environment
 from mindi.tools import BootFirmware
-from restore.contract import LOG, SELFCHECK
-from restore.selfcheck import Checklist
+from restore.contract import LOG, SELFCHECK, Checklist
 from tests.support.busybox import fake_busybox
 from tests.support.tools import require_tool
 from tests.support.tree import Tree

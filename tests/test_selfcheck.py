@@ -6,15 +6,19 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mindi import verdict as reader
-from restore.contract import READY, VERDICT_PORT
+from restore.contract import READY, VERDICT_PORT, Checklist, Startable
 from restore.modulecheck import ModuleOutcome, check_modules, read_dependencies
-from restore.selfcheck import Checklist, Startable, check_tools, imports, ready_at_s, start
+from restore.selfcheck import check_tools, imports, ready_at_s, start
 from restore.storagecheck import trials
 from restore.verdict import Verdict, find_port
+
+if TYPE_CHECKING:  # it exists for type checkers alone
+    from _typeshed import ReadableBuffer
 
 
 class Sink(io.BytesIO):
@@ -22,6 +26,13 @@ class Sink(io.BytesIO):
 
     def events(self) -> list[dict[str, object]]:
         return [json.loads(line) for line in self.getvalue().splitlines()]
+
+
+class ShortSink(Sink):
+    """Takes a few bytes a call, as an unbuffered port may."""
+
+    def write(self, data: ReadableBuffer) -> int:
+        return super().write(bytes(data)[:7])
 
 
 def verdict() -> tuple[Verdict, Sink, io.StringIO]:
@@ -86,6 +97,14 @@ def test_a_failure_is_in_the_sum_and_on_the_screen() -> None:
     assert not held.done()
     assert sink.events()[-1]["tools_failed"] == ["lvm"]
     assert "failed: lvm (/usr/sbin/lvm), status 127: not found" in screen.getvalue()
+
+
+def test_a_port_that_takes_little_at_a_time_gets_all() -> None:
+    sink = ShortSink()
+    Verdict(sink, io.StringIO()).module("ext4", ok=False, why="not in the image: mbcache.ko")
+    assert sink.events() == [
+        {"event": "module", "name": "ext4", "ok": False, "why": "not in the image: mbcache.ko"}
+    ]
 
 
 def test_without_a_port_the_summary_is_left() -> None:
@@ -158,7 +177,14 @@ class Machine:
             words = f"modprobe: ERROR: could not insert '{kernel}': {says}"
             self.rules += f'  {name} | {kernel}) echo "{words}" >&2 ;;\n'
 
-    def check(self) -> dict[str, ModuleOutcome]:
+    def hanging_module(self, name: str) -> None:
+        """Add a module whose start never ends."""
+        self.dep += f"{name}.ko:\n"
+        (self.folder / f"{name}.ko").touch()
+        loading = f'echo "{name} 1 1 - Loading" >>"{self.path / "modules"}"'
+        self.rules += f"  {name}) {loading}; exec sleep 600 ;;\n"
+
+    def check(self, *, timeout_s: float = 60) -> dict[str, ModuleOutcome]:
         modprobe = self.path / "modprobe"
         lines = ["#!/bin/sh", "shift", "for m; do", "  case $m in", self.rules + "  esac", "done"]
         modprobe.write_text("\n".join(lines) + "\n")
@@ -166,7 +192,10 @@ class Machine:
         (self.path / "modules").touch()
         (self.folder / "modules.dep").write_text(self.dep)
         outcomes = check_modules(
-            self.folder, modprobe=str(modprobe), proc_modules=self.path / "modules"
+            self.folder,
+            modprobe=str(modprobe),
+            proc_modules=self.path / "modules",
+            timeout_s=timeout_s,
         )
         return {outcome.name: outcome for outcome in outcomes}
 
@@ -228,3 +257,29 @@ def test_a_module_that_stays_out_without_a_word_fails(machine: Machine) -> None:
     machine.module("ext4")
     machine.rules = ""
     assert not machine.check()["ext4"].ok
+
+
+def test_a_module_that_hangs_fails_with_those_after_it_and_no_other(machine: Machine) -> None:
+    machine.module("ext4")
+    machine.module("hv_vmbus", says="No such device")
+    machine.hanging_module("broken")
+    machine.module("xfs")
+    outcomes = machine.check(timeout_s=2)
+    assert [(name, outcome.ok) for name, outcome in outcomes.items()] == [
+        ("ext4", True),
+        ("hv_vmbus", True),
+        ("broken", False),
+        ("xfs", False),
+    ]
+    assert outcomes["broken"].why == "modprobe gave no answer: did not end within 2 s"
+
+
+def test_a_modprobe_that_is_not_there_fails_all(machine: Machine, tmp_path: Path) -> None:
+    machine.module("ext4")
+    machine.check()
+    (tmp_path / "modules").write_text("")
+    (outcome,) = check_modules(
+        machine.folder, modprobe=str(tmp_path / "none"), proc_modules=tmp_path / "modules"
+    )
+    assert not outcome.ok
+    assert "No such file" in outcome.why

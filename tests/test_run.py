@@ -1,0 +1,64 @@
+"""The one runner of what the rescue environment starts: every program has an end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from restore import run as runner
+from restore.run import NOT_RUN, TIMED_OUT, Ended, run
+
+ENOUGH_S = 60.0
+SHORT_S = 0.5
+
+
+def python(code: str) -> Ended:
+    return run((sys.executable, "-c", code), timeout_s=ENOUGH_S)
+
+
+def test_what_a_program_writes_is_kept_with_its_errors() -> None:
+    code = "import sys; print('one', flush=True); print('two', file=sys.stderr); sys.exit(3)"
+    assert python(code) == Ended(3, "one\ntwo\n")
+
+
+def test_a_signal_is_a_status() -> None:
+    assert python("import os; os.kill(os.getpid(), 11)").status == 139
+
+
+def test_a_program_that_is_not_there_is_a_status(tmp_path: Path) -> None:
+    ended = run((str(tmp_path / "one"),), timeout_s=ENOUGH_S)
+    assert ended.status == NOT_RUN
+    assert "No such file" in ended.output
+
+
+def test_a_program_that_hangs_is_ended_and_what_it_wrote_is_kept() -> None:
+    ended = run(("sh", "-c", "echo one; exec sleep 600"), timeout_s=1.0)
+    assert ended == Ended(TIMED_OUT, "one\n\ndid not end within 1 s\n")
+
+
+def test_what_a_program_left_behind_ends_with_it(tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    ended = run(
+        ("sh", "-c", f"(while sleep 0.1; do echo x >>{alive}; done) & wait"), timeout_s=SHORT_S
+    )
+    size = alive.stat().st_size
+    time.sleep(SHORT_S)
+    assert (ended.status, alive.stat().st_size) == (TIMED_OUT, size)
+
+
+def test_what_does_not_die_is_left_behind() -> None:
+    """As a process that hangs in the kernel: one in another session holds the output open."""
+    ended = run(("setsid", "--fork", "sleep", "20"), timeout_s=SHORT_S, grace_s=SHORT_S)
+    assert ended.status == TIMED_OUT
+
+
+def test_a_program_has_no_input_and_no_locale() -> None:
+    code = "import os, sys; print(repr(sys.stdin.read()), os.environ['LC_ALL'])"
+    assert python(code).output == "'' C\n"
+
+
+def test_nothing_else_that_travels_runs_programs() -> None:
+    ours = Path(runner.__file__)
+    others = [file for file in ours.parent.glob("*.py") if file != ours]
+    assert [file.name for file in others if "import subprocess" in file.read_text()] == []
