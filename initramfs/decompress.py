@@ -9,12 +9,21 @@ from __future__ import annotations
 import enum
 import lzma
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from initramfs.errors import InputError
 
 SUFFIXES = ("", ".xz", ".zst", ".gz")
 """What a distribution appends to the name of a module; the empty one for plain files."""
+
+LIMIT_BYTES = 512 << 20
+"""What no module and no firmware comes near; a few bytes of a hostile one may unpack to more."""
+
+_STEP_BYTES = 1 << 22
+# zstd has no such limit of its output, but no 4 bytes of a frame hold more than a block, 128 KiB
+# (RFC 8878 3.1.1.2): at most 64 MiB come out at a time.
+_ZSTD_STEP_BYTES = 1 << 11
 
 
 class Compression(enum.Enum):
@@ -34,25 +43,29 @@ class Compression(enum.Enum):
         return cls.PLAIN
 
 
-def decompress(content: bytes, *, origin: str) -> bytes:
+def decompress(content: bytes, *, origin: str, limit_bytes: int = LIMIT_BYTES) -> bytes:
     """Return ``content`` decompressed, all its frames; ``origin`` names it in errors.
 
-    Raises InputError where it is damaged or ends early.
+    Raises InputError where it is damaged, ends early, or unpacks to more than ``limit_bytes``.
     """
     compression = Compression.of(content)
+    if compression is Compression.PLAIN:
+        return content
+    plain = bytearray()
     try:
-        if compression is Compression.XZ:
-            return lzma.decompress(content, lzma.FORMAT_XZ)
-        if compression is Compression.ZSTD:
-            return _unzstd(content)
-        if compression is Compression.GZIP:
-            return _gunzip(content)
+        for chunk in _UNPACKERS[compression](content):
+            if len(plain) + len(chunk) > limit_bytes:
+                raise InputError(
+                    f"{origin}: unpacks to more than {limit_bytes} bytes",
+                    hint="no module or firmware is that large; see where this file comes from",
+                )
+            plain += chunk
     except (lzma.LZMAError, zlib.error, EOFError) as error:
         raise InputError(
             f"{origin}: damaged {compression.name.lower()} file: {error}",
             hint="install the package that brought this file once more",
         ) from error
-    return content
+    return bytes(plain)
 
 
 def decompressed(path: Path, *, origin: str | None = None) -> bytes:
@@ -68,29 +81,49 @@ def decompressed(path: Path, *, origin: str | None = None) -> bytes:
     return decompress(content, origin=name)
 
 
-def _gunzip(content: bytes) -> bytes:
-    plain = bytearray()
+def _gunzip(content: bytes) -> Iterator[bytes]:
     while content:
         member = zlib.decompressobj(wbits=31)
-        plain += member.decompress(content)
-        if not member.eof:
-            raise EOFError("it ends too early")
+        while not member.eof:
+            chunk = member.decompress(content, _STEP_BYTES)
+            content = member.unconsumed_tail
+            if not chunk and not content and not member.eof:
+                raise EOFError("it ends too early")
+            yield chunk
         content = member.unused_data.lstrip(b"\0")
-    return bytes(plain)
 
 
-def _unzstd(content: bytes) -> bytes:
+def _unxz(content: bytes) -> Iterator[bytes]:
+    while content:
+        stream = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+        while not stream.eof:
+            if not content and stream.needs_input:
+                raise EOFError("it ends too early")
+            yield stream.decompress(content, _STEP_BYTES)
+            content = b""
+        content = stream.unused_data.lstrip(b"\0")
+
+
+def _unzstd(content: bytes) -> Iterator[bytes]:
     import zstandard  # 15 ms to import, and most trees have no .zst modules
 
-    plain = bytearray()
     decompressor = zstandard.ZstdDecompressor()
+    left = memoryview(content)
     try:
-        while content:
+        while left:
             frame = decompressor.decompressobj()
-            plain += frame.decompress(content)
-            if not frame.eof:
-                raise EOFError("it ends too early")
-            content = frame.unused_data
+            while not frame.eof:
+                if not left:
+                    raise EOFError("it ends too early")
+                yield frame.decompress(left[:_ZSTD_STEP_BYTES])
+                left = left[_ZSTD_STEP_BYTES:]
+            left = memoryview(frame.unused_data + left)
     except zstandard.ZstdError as error:
         raise EOFError(str(error)) from error
-    return bytes(plain)
+
+
+_UNPACKERS: dict[Compression, Callable[[bytes], Iterator[bytes]]] = {
+    Compression.XZ: _unxz,
+    Compression.ZSTD: _unzstd,
+    Compression.GZIP: _gunzip,
+}
