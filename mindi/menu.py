@@ -78,7 +78,7 @@ class Menu:
     title: str
     entries: tuple[MenuEntry, ...]
     default: str
-    timeout_s: int = 10
+    timeout_s: int = 5
     kernel_arguments: tuple[str, ...] = ()
     kernel: str = KERNEL_PATH
     initrd: str = INITRD_PATH
@@ -119,7 +119,7 @@ def rescue_menu(
     modes: Sequence[Mode] = (Mode.EXPERT,),
     kernel_arguments: Sequence[str] = (),
     architecture: str = "x86_64",
-    timeout_s: int = 10,
+    timeout_s: int = 5,
 ) -> Menu:
     """Return the menu of a rescue image; the first of ``modes`` is the default.
 
@@ -149,9 +149,17 @@ def rescue_menu(
 
 def image_title(host: str, timestamp_s: int) -> str:
     """Return the menu's title: what it is, of which host, from when (UTC)."""
-    made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(timestamp_s))
+    made = title_date(timestamp_s)
     shown = "".join(char if _TITLE.fullmatch(char) else "?" for char in host)
     return f"mindi rescue - {shown[: MAX_TITLE_CHARACTERS - 40]} - {made}"
+
+
+def title_date(timestamp_s: int) -> str:
+    """Return the date as the menu's title has it (UTC); nothing where no calendar has it."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(timestamp_s))
+    except (OverflowError, ValueError, OSError):
+        return ""
 
 
 def render_grub(menu: Menu, *, mark: str | None = None) -> str:
