@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import enum
 import shutil
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from initramfs.errors import MissingDependency
+from initramfs.errors import InputError, MissingDependency
 from initramfs.rootfs import Root
 
 BIOS_FOLDERS = ("/usr/lib/ISOLINUX", "/usr/share/syslinux", "/usr/lib/syslinux/bios")
@@ -42,7 +43,8 @@ class Machine(enum.Enum):
         return f"shim-signed and grub-efi-{debian}-signed (or grub-efi-{debian}-bin)"
 
 
-# By the kernel's name of an architecture and Debian's; the first machine must be there.
+# By the kernel's name of an architecture and Debian's; without the first machine there is no UEFI
+# boot to speak of.
 MACHINES = {
     "x86_64": (Machine.X64, Machine.IA32),
     "amd64": (Machine.X64, Machine.IA32),
@@ -132,7 +134,8 @@ def find_boot_files(
     """Return the boot loaders for ``architecture`` (as the kernel or Debian calls it).
 
     Each root is looked at in turn, and a set is never mixed from two; for UEFI, signed loaders in
-    a later root are better than others in an earlier one. ``mkimage`` is the build host's
+    a later root are better than others in an earlier one. What may not be read (an ordinary user's
+    EFI system partition) is as if it were not there. ``mkimage`` is the build host's
     grub-mkimage, looked for on PATH by default. Raises MissingDependency, naming the packages,
     where neither BIOS nor UEFI would boot.
     """
@@ -163,9 +166,10 @@ def _lacking(
         lines.append(f"no BIOS boot: isolinux is not in {where} (packages {PACKAGES_BIOS})")
     elif bios is not None and bios.mbr is None:
         lines.append(f"no BIOS boot from USB or disk: isohdpfx.bin is not in {bios.root}")
-    if machines and not uefi:
-        first = machines[0]
-        lines.append(f"no UEFI boot: GRUB is not in {where} (packages {first.packages})")
+    first = machines[0] if machines else None
+    if first is not None and first not in {files.machine for files in uefi}:
+        on = f" on {first.value} firmware" if uefi else ""
+        lines.append(f"no UEFI boot{on}: GRUB is not in {where} (packages {first.packages})")
     return tuple(lines)
 
 
@@ -194,18 +198,17 @@ def _find_uefi(roots: Sequence[Root], machine: Machine, mkimage: Path | None) ->
         return None
     for root in roots:
         for folder in (f"/usr/lib/grub/{machine.platform}", f"/usr/share/grub2/{machine.platform}"):
-            found = root.locate(folder)
-            if found is not None and root.is_file(f"{folder}/moddep.lst"):
-                modules = root.host(found.path)
+            listed = _first(root, [f"{folder}/moddep.lst"])
+            if listed is not None:
                 return UefiFiles(
-                    UefiKind.MODULES, machine, root.path, modules=modules, mkimage=mkimage
+                    UefiKind.MODULES, machine, root.path, modules=listed.parent, mkimage=mkimage
                 )
     return None
 
 
 def _find_signed(root: Root, machine: Machine) -> UefiFiles | None:
     name = machine.value
-    vendors = [f"/boot/efi/EFI/{vendor}" for vendor in root.list("/boot/efi/EFI")]
+    vendors = [f"/boot/efi/EFI/{vendor}" for vendor in _names(root, "/boot/efi/EFI")]
     # Ubuntu keeps two signed versions and links the one in use.
     shim = _first(
         root,
@@ -253,10 +256,20 @@ def _find_complete(root: Root, machine: Machine) -> UefiFiles | None:
 
 def _first(root: Root, paths: Sequence[str]) -> Path | None:
     for path in paths:
-        found = root.locate(path)
-        if found is not None and root.is_file(path):
+        try:
+            found = root.locate(path)
+        except InputError:
+            continue
+        if found is not None and stat.S_ISREG(found.status.st_mode):
             return root.host(found.path)
     return None
+
+
+def _names(root: Root, folder: str) -> tuple[str, ...]:
+    try:
+        return root.list(folder)
+    except InputError:
+        return ()
 
 
 def _host_mkimage() -> Path | None:

@@ -1,7 +1,8 @@
 """Says what this machine lacks for building, trying and using rescue images, and who has it.
 
-``gather_facts`` reads the machine; ``examine`` judges what it is given and reads only the root
-tree and the cache folder.
+``gather_facts`` reads the machine; ``examine`` judges what it is given, and looks itself at the
+root tree, the cache folder, the programs in ``Facts.search``, this Python's libraries and, by a
+short run of it, at QEMU. It changes nothing but what QEMU's probe leaves in the cache.
 """
 
 from __future__ import annotations
@@ -188,18 +189,24 @@ def stacked_storage(block: Path) -> frozenset[str]:
 
 
 def examine(facts: Facts) -> DoctorReport:
-    """Look for all that building, booting and restoring need."""
+    """Look for all that building, booting and restoring need; what cannot be read is a finding."""
     root = Root(facts.root)
-    findings = [
-        *_examine_kernel(facts, root),
-        *_examine_failsafe(facts, root),
-        *_examine_contents(facts, root),
-        *_examine_loaders(facts, root),
-        *_examine_cache(facts),
-        *_examine_qemu(facts),
-        *_examine_tools(facts, root),
-        *_examine_firmware(facts, root),
-    ]
+    parts = (
+        (Purpose.BUILD, "kernel", lambda: _examine_kernel(facts, root)),
+        (Purpose.BUILD, "fail-safe kernel and tools", lambda: _examine_failsafe(facts, root)),
+        (Purpose.BUILD, "contents", lambda: _examine_contents(facts, root)),
+        (Purpose.BUILD, "boot loaders", lambda: _examine_loaders(facts, root)),
+        (Purpose.BUILD, "cache folder", lambda: _examine_cache(facts)),
+        (Purpose.BOOT, "QEMU", lambda: _examine_qemu(facts)),
+        (Purpose.RESTORE, "tools", lambda: _examine_tools(facts, root)),
+        (Purpose.RESTORE, "firmware", lambda: _examine_firmware(facts, root)),
+    )
+    findings: list[Finding] = []
+    for purpose, subject, look in parts:
+        try:
+            findings += look()
+        except ImageError as error:
+            findings.append(Finding(purpose, State.MISSING, subject, error.message))
     return DoctorReport(tuple(findings))
 
 

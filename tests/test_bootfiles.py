@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from initramfs.errors import MissingDependency
-from initramfs.rootfs import Root
 from mindi.bootfiles import Machine, UefiKind, find_boot_files
 from tests.support.bootroot import add_bios, add_signed, add_unsigned, boot_tree
+from tests.support.rights import run_bound
 from tests.support.tree import Tree
 
 NO_MKIMAGE = Path("/nowhere/grub-mkimage")
@@ -141,12 +141,28 @@ def test_an_architecture_without_loaders_is_an_error(tree: Tree) -> None:
         find_boot_files([tree.root()], architecture="s390x")
 
 
-def test_a_root_that_is_unreadable_in_part_is_searched_elsewhere(tree: Tree) -> None:
+@pytest.mark.parametrize("closed", ["/boot/efi", "/boot/efi/EFI", "/boot/efi/EFI/fedora"])
+def test_a_system_partition_that_may_not_be_read_is_passed_over(tree: Tree, closed: str) -> None:
+    """Many distributions mount it for root only, and an ordinary user builds images too."""
     add_unsigned(tree)
     tree.file("/boot/efi/EFI/fedora/shimx64.efi")
-    tree.host("/boot/efi").chmod(0)
+    program = (
+        "import sys; from pathlib import Path; from initramfs.rootfs import Root;"
+        "from mindi.bootfiles import find_boot_files;"
+        "found = find_boot_files([Root(Path(sys.argv[1]))], architecture='x86_64');"
+        "print(found.uefi[0].kind.name)"
+    )
+    tree.host(closed).chmod(0)
     try:
-        found = find_boot_files([Root(tree.path)], architecture="x86_64")
+        said = run_bound(program, tree.path)
     finally:
-        tree.host("/boot/efi").chmod(0o755)
-    assert found.uefi[0].kind is UefiKind.COMPLETE
+        tree.host(closed).chmod(0o755)
+    assert said.strip() == UefiKind.COMPLETE.name
+
+
+def test_the_firmware_of_the_machine_itself_is_not_forgotten(tree: Tree) -> None:
+    add_bios(tree)
+    add_unsigned(tree, machine="ia32", platform="i386-efi")
+    found = find_boot_files([tree.root()], architecture="x86_64", mkimage=NO_MKIMAGE)
+    assert [loader.machine for loader in found.uefi] == [Machine.IA32]
+    assert [line for line in found.lacking if "no UEFI boot on x64" in line]

@@ -18,6 +18,8 @@ from mindi.doctor import (
     mounted_filesystems,
     stacked_storage,
 )
+from tests.support.bootroot import boot_tree
+from tests.support.rights import run_bound
 from tests.support.tools import require_tool
 
 RELEASE = "6.1.0-1-amd64"
@@ -26,7 +28,7 @@ RELEASE = "6.1.0-1-amd64"
 @pytest.fixture
 def facts(tmp_path: Path) -> Facts:
     """Return a machine with a kernel, BusyBox, boot loaders, mkfs.ext4 and sfdisk."""
-    root = tmp_path / "root"
+    root = boot_tree(tmp_path / "root").path
     for path in (
         f"boot/vmlinuz-{RELEASE}",
         f"lib/modules/{RELEASE}/kernel/README",
@@ -34,14 +36,6 @@ def facts(tmp_path: Path) -> Facts:
         "bin/busybox",
         "sbin/mkfs.ext4",
         "sbin/sfdisk",
-        "usr/lib/ISOLINUX/isolinux.bin",
-        "usr/lib/ISOLINUX/isohdpfx.bin",
-        *(
-            f"usr/lib/syslinux/modules/bios/{name}.c32"
-            for name in ("ldlinux", "libcom32", "libutil", "menu")
-        ),
-        "usr/lib/shim/shimx64.efi.signed",
-        "usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed",
     ):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(b"")
@@ -111,6 +105,7 @@ def test_missing_boot_loaders_are_missing(facts: Facts) -> None:
 
 
 def test_half_of_the_boot_loaders_is_a_note(facts: Facts) -> None:
+    assert states(examine(facts), Purpose.BUILD, "boot loaders") == [State.FINE]
     (facts.root / "usr/lib/ISOLINUX/isolinux.bin").unlink()
     found = states(examine(facts), Purpose.BUILD, "boot loaders")
     assert found == [State.NOTE, State.FINE]
@@ -148,6 +143,25 @@ def test_an_ordinary_user_is_told_of_root(facts: Facts) -> None:
 def test_a_loaded_module_that_is_not_on_disk_is_missing(facts: Facts) -> None:
     report = examine(replace(facts, loaded=("of_nobody",)))
     assert missing(report, Purpose.RESTORE) == [("modules", None)]
+
+
+def test_what_cannot_be_read_is_a_finding(facts: Facts) -> None:
+    """And all the rest is looked at nevertheless."""
+    program = (
+        "import sys; from pathlib import Path; from mindi.doctor import Facts, examine;"
+        "root, cache = map(Path, sys.argv[1:]);"
+        "none = frozenset();"
+        f"facts = Facts(root, cache, {RELEASE!r}, 'x86_64', (), none, none, '', True);"
+        "print(examine(facts).to_text())"
+    )
+    closed = facts.root / "lib/modules"
+    closed.chmod(0)
+    try:
+        said = run_bound(program, facts.root, facts.cache)
+    finally:
+        closed.chmod(0o755)
+    assert "MISSING  kernel: cannot read /lib/modules" in said
+    assert "boot loaders: for BIOS, UEFI, Secure Boot" in said
 
 
 def test_looking_changes_nothing(facts: Facts) -> None:
