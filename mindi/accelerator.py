@@ -24,21 +24,27 @@ _PROBE_STATUS = 0x15 * 2 + 1
 _RECORD = "accelerator.json"
 
 
-def accelerator_for(architecture: Architecture) -> Accelerator:
+def accelerator_for(architecture: Architecture, cache: Path | None = None) -> Accelerator:
     """Return what a machine runs on: one of another kind than this can only be emulated.
 
-    Raises MissingDependency where QEMU is not installed.
+    ``cache`` as for ``probe_accelerator``. Raises MissingDependency where QEMU is not installed.
     """
-    return probe_accelerator() if architecture is Architecture.X86_64 else TCG
+    return probe_accelerator(cache) if architecture is Architecture.X86_64 else TCG
 
 
 @lru_cache(maxsize=1)
-def probe_accelerator(cache: Path | None = None) -> Accelerator:
+def probe_accelerator(
+    cache: Path | None = None,
+    *,
+    cpuinfo: Path = Path("/proc/cpuinfo"),
+    device: Path = Path("/dev/kvm"),
+) -> Accelerator:
     """Return the fastest engine that works; remembered in the folder ``cache`` until reboot.
 
-    Raises MissingDependency where QEMU is not installed.
+    ``cpuinfo`` and ``device`` tell whether it is worth a try. Raises MissingDependency where
+    QEMU is not installed.
     """
-    if not shows_virtualization(Path("/proc/cpuinfo")) or not Path("/dev/kvm").exists():
+    if not shows_virtualization(cpuinfo) or not device.exists():
         return TCG
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     known = None if cache is None else _recall(cache, boot_id)
@@ -97,7 +103,7 @@ def _recall(cache: Path, boot_id: str) -> Accelerator | None:
 def _remember(cache: Path, boot_id: str, found: Accelerator) -> None:
     record = {"boot_id": boot_id, "engine": found.name.value}
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=cache, delete=False, encoding="utf-8") as file:
             json.dump(record, file)
         Path(file.name).replace(cache / _RECORD)

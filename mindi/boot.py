@@ -26,7 +26,7 @@ from mindi.qemu import (
     Medium,
 )
 from mindi.verdict import Event, Verdict, judge
-from mindi.vm import SCREEN, GuestError, Vm, prepare
+from mindi.vm import QEMU_LOG, SCREEN, GuestError, Vm, last_lines, prepare
 from restore.contract import ROOT_ARGUMENT, Mode
 
 READY_S = 45.0
@@ -155,9 +155,10 @@ def _is_medium(image: Path) -> bool:
 
 
 def interact(machine: Machine, *, accelerator: Accelerator | None = None) -> int:
-    """Run ``machine`` with its serial console on this terminal; return QEMU's exit status.
+    """Run ``machine`` with its serial console on this terminal; return 0 once it has ended.
 
-    Ctrl-a x ends it, ctrl-a c is QEMU's monitor. Raises as Vm does.
+    Ctrl-a x ends it, ctrl-a c is QEMU's monitor. Raises as Vm does, and ToolError where QEMU
+    refuses, fails or is killed.
     """
     from plumbum import local
 
@@ -168,10 +169,19 @@ def interact(machine: Machine, *, accelerator: Accelerator | None = None) -> int
             folder=Path(folder),
             console=Console.TERMINAL,
         )
-        status, _, _ = local[argv[0]].run(
-            argv[1:], retcode=None, stdin=None, stdout=None, stderr=None
+        errors = machine.logs / QEMU_LOG
+        with errors.open("ab") as log:
+            status, _, _ = local[argv[0]].run(
+                argv[1:], retcode=None, stdin=None, stdout=None, stderr=log
+            )
+    if status != 0:
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        words = last_lines(errors.read_text(encoding="utf-8", errors="replace"))
+        raise ToolError(
+            "\n".join([f"QEMU {how}", *(f"  {line}" for line in words)]),
+            hint="--logs DIRECTORY keeps its command line and all that it said",
         )
-    return status
+    return 0
 
 
 def check(

@@ -23,6 +23,12 @@ PACKAGES_ARM = "apt install qemu-system-arm"
 FIRMWARE_FILES = Path("/usr/share/OVMF")
 """Where Debian's package ovmf puts the UEFI firmware."""
 
+MIN_MEMORY_MIB = 128
+"""Less holds no kernel and initrd of ours."""
+
+MAX_MEMORY_MIB = 1 << 20
+"""What an emulated x86-64 processor can address: 40 bits."""
+
 SERIAL_LOG = "serial.log"
 VERDICT_LOG = "verdict.jsonl"
 
@@ -68,20 +74,6 @@ class Medium(enum.StrEnum):
     DISK = "disk"
     KERNEL = "kernel"
     """A kernel and an initrd, loaded by QEMU itself."""
-
-
-class DiskBus(enum.StrEnum):
-    """How the machine's own disks are attached."""
-
-    VIRTIO = "virtio"
-    SATA = "sata"
-
-
-class Network(enum.StrEnum):
-    """What the machine's network card is connected to."""
-
-    NONE = "none"
-    USER = "user"
 
 
 class Console(enum.StrEnum):
@@ -150,9 +142,7 @@ class Machine:
     memory_mib: int = 1024
     cpus: int = 2
     disks: tuple[Path, ...] = ()
-    disk_bus: DiskBus = DiskBus.VIRTIO
     words: tuple[str, ...] = ()
-    network: Network = Network.NONE
     architecture: Architecture = Architecture.X86_64
 
     def __post_init__(self) -> None:
@@ -163,14 +153,17 @@ class Machine:
                 hint="a kernel and an initrd go with the medium 'kernel', an image with any other",
             )
         if self.architecture is Architecture.AARCH64 and (
-            self.medium is not Medium.KERNEL
-            or self.firmware is not Firmware.BIOS
-            or self.disk_bus is not DiskBus.VIRTIO
+            self.medium is not Medium.KERNEL or self.firmware is not Firmware.BIOS
         ):
             raise UsageError(
                 f"a machine for {self.architecture} cannot boot from {self.medium} with firmware "
-                f"{self.firmware} and {self.disk_bus} disks",
-                hint="give it a kernel and an initrd (--output initramfs), and virtio disks",
+                f"{self.firmware}",
+                hint="give it a kernel and an initrd (--output initramfs)",
+            )
+        if not MIN_MEMORY_MIB <= self.memory_mib <= MAX_MEMORY_MIB:
+            raise UsageError(
+                f"a machine with {self.memory_mib} MiB of memory cannot be had",
+                hint=f"give it {MIN_MEMORY_MIB} to {MAX_MEMORY_MIB} MiB",
             )
         if self.image is None and not self.disks:
             raise UsageError("a machine with no image and no disk has nothing to boot from")
@@ -248,7 +241,7 @@ def arguments(
         *("-device", f"virtserialport,chardev=verdict,name={VERDICT_PORT}"),
         *("-device", "virtio-rng-pci"),
         *_words(machine.words),
-        *_network(machine.network),
+        *("-nic", "none"),
         *_image(machine),
         *_disks(machine),
     )
@@ -299,12 +292,6 @@ def _words(words: tuple[str, ...]) -> tuple[str, ...]:
     return ("-fw_cfg", f"name={FW_CFG_CMDLINE},string={_value(' '.join(words))}")
 
 
-def _network(network: Network) -> tuple[str, ...]:
-    if network is Network.NONE:
-        return ("-nic", "none")
-    return ("-nic", "user,model=virtio-net-pci")
-
-
 def _image(machine: Machine) -> tuple[str, ...]:
     match machine.image:
         case None:
@@ -328,7 +315,6 @@ def _image(machine: Machine) -> tuple[str, ...]:
 
 
 def _disks(machine: Machine) -> tuple[str, ...]:
-    model = "virtio-blk-pci" if machine.disk_bus is DiskBus.VIRTIO else "ide-hd"
     words: list[str] = []
     for number, disk in enumerate(machine.disks):
         form = "qcow2" if disk.suffix == ".qcow2" else "raw"
@@ -336,6 +322,6 @@ def _disks(machine: Machine) -> tuple[str, ...]:
         words += ["-drive", f"if=none,id={name},format={form},file={_value(disk)}"]
         words += [
             "-device",
-            f"{model},drive={name},serial=mindi-{name},bootindex={number + 1}",
+            f"virtio-blk-pci,drive={name},serial=mindi-{name},bootindex={number + 1}",
         ]
     return tuple(words)

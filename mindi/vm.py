@@ -198,20 +198,10 @@ class Vm:
             if time.monotonic() - last > limit_s:
                 raise self._failure(f"the guest reported nothing for {limit_s:.0f} s")
 
-    def wait_verdict(self, timeout_s: float) -> Event:
-        """Return the next thing that the guest reports; raise GuestError if nothing comes."""
-        for event in self.verdicts(timeout_s):
-            return event
-        raise self._failure("the machine ended and reported nothing more")
-
     def screendump(self, file: Path) -> Path:
         """Write what the VGA screen shows as a PNG and return ``file``; raises ToolError."""
         self._monitor().execute("screendump", {"filename": str(file.absolute()), "format": "png"})
         return file
-
-    def powerdown(self) -> None:
-        """Press the power button (ACPI); the guest decides what that means."""
-        self._monitor().execute("system_powerdown")
 
     def wait(self, timeout_s: float) -> None:
         """Wait until the machine has ended; raises GuestError where it does not."""

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mindi.accelerator import accelerator_for, shows_virtualization
-from mindi.qemu import TCG, Architecture
+from mindi.accelerator import accelerator_for, probe_accelerator, shows_virtualization
+from mindi.qemu import KVM, TCG, Accelerator, Architecture
+from tests.support.fakeqemu import put_qemu
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,17 @@ def test_the_flag_is_a_whole_word_of_the_flags(cpuinfo: str, shown: bool, tmp_pa
 
 def test_a_machine_of_another_kind_is_emulated() -> None:
     assert accelerator_for(Architecture.AARCH64) is TCG
+
+
+@pytest.mark.parametrize(("status", "found"), [(43, KVM), (1, TCG)], ids=["works", "does-not"])
+def test_a_machine_is_probed_once_until_reboot(
+    status: int, found: Accelerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_qemu(tmp_path / "bin", f'echo >>"{tmp_path / "probes"}"; exit {status}', monkeypatch)
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("flags\t\t: fpu vmx\n")
+    for _ in range(2):
+        probe_accelerator.cache_clear()  # as another process would have it
+        assert probe_accelerator(tmp_path / "cache", cpuinfo=cpuinfo, device=cpuinfo) == found
+    probe_accelerator.cache_clear()
+    assert (tmp_path / "probes").read_text() == "\n"

@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from initramfs.errors import InputError, UsageError
-from mindi.boot import BootReport, architecture_of_image, boot_source, direct_cmdline
-from mindi.qemu import Architecture, DirectBoot, Engine, Firmware, Medium
+from initramfs.errors import InputError, ToolError, UsageError
+from mindi.boot import (
+    BootReport,
+    architecture_of_image,
+    boot_source,
+    direct_cmdline,
+    interact,
+)
+from mindi.qemu import TCG, Architecture, DirectBoot, Engine, Firmware, Machine, Medium
 from mindi.verdict import judge
+from tests.support.fakeqemu import put_qemu
 from tests.support.initrds import odd_tree, packed, recorded
 
 
@@ -99,6 +106,32 @@ def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="missing"):
         boot_source(tmp_path / "missing", medium=Medium.CDROM, kernel=None)
+
+
+def run_in(folder: Path, qemu: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run a machine as a person would, with the shell script ``qemu`` in QEMU's place."""
+    put_qemu(folder / "bin", qemu, monkeypatch)
+    machine = Machine(image=write(folder / "x.iso", b""), logs=folder / "logs")
+    return interact(machine, accelerator=TCG)
+
+
+def test_a_machine_that_ends_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_in(tmp_path, "exit 0", monkeypatch) == 0
+
+
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [
+        ("echo 'qemu: no such machine' >&2; exit 1", "status 1\n  qemu: no such machine"),
+        ("kill -9 $$", "killed by signal 9"),
+    ],
+    ids=["refuses", "killed"],
+)
+def test_a_qemu_that_fails_is_the_tools_failure(
+    ends: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ToolError, match=words):
+        run_in(tmp_path, ends, monkeypatch)
 
 
 def failed_report() -> BootReport:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from initramfs.errors import InputError, OutputError, ToolError
-from mindi.qemu import QEMU, SERIAL_LOG, TCG, Firmware, Machine
+from mindi.qemu import SERIAL_LOG, TCG, Firmware, Machine
 from mindi.vm import ARGV, QEMU_LOG, Vm, last_lines, prepare
+from tests.support.fakeqemu import put_qemu
 from tests.support.tools import require_file
 
 
@@ -18,15 +19,6 @@ def machine(tmp_path: Path) -> Machine:
     image = tmp_path / "image.iso"
     image.touch()
     return Machine(image=image, logs=tmp_path / "logs")
-
-
-def put_qemu(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a shell script in QEMU's place on PATH."""
-    folder.mkdir()
-    tool = folder / QEMU
-    tool.write_text(f"#!/bin/sh\n{script}\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder), prepend=":")
 
 
 def test_a_qemu_that_refuses_its_options_is_quoted(
