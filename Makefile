@@ -11,7 +11,8 @@ help:  ## show this list
 
 rescue: build/rescue.iso  ## build build/rescue.iso for this machine, boot it in QEMU, report
 	@$(BIN)/mindi boot $< --check --logs build/boot
-	@$(BIN)/mindi inspect $< | sed '/^$$/q'
+	@$(BIN)/mindi inspect $< >build/rescue.txt
+	@sed '/^$$/q' build/rescue.txt
 
 .PHONY: build/rescue.iso
 build/rescue.iso:

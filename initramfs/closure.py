@@ -39,6 +39,14 @@ class FileClosure:
     def __contains__(self, path: str) -> bool:
         return path in self.entries
 
+    @property
+    def is_private(self) -> bool:
+        """Tell whether a file of it is, where it comes from, not for everybody to read."""
+        return any(
+            entry.source is not None and entry.kind is Kind.FILE and not entry.mode & stat.S_IROTH
+            for entry in self
+        )
+
     def chain(self, path: str) -> tuple[Because, ...]:
         """Follow the first reason of ``path`` back to a seed; raise KeyError if it is not in."""
         if path not in self.entries:
@@ -71,6 +79,7 @@ class ClosureBuilder:
         self.root, self._libraries = root, libraries
         self._entries: dict[str, Entry] = {}
         self._reasons: dict[str, dict[Because, None]] = {}
+        self._asked_modes: dict[str, int] = {}
         self._missing: dict[str, str | None] = {}
 
     def __contains__(self, path: str) -> bool:
@@ -140,9 +149,12 @@ class ClosureBuilder:
         """Add a symbolic link; what it leads to is the caller's to add."""
         return self._put(self._link(self._place(path, last=False), target, because))
 
-    def add_directory(self, path: str, because: Because, *, mode: int = 0o755) -> str:
-        """Add an empty directory."""
-        return self._put(directory_entry(self._place(path), mode, because))
+    def add_directory(self, path: str, because: Because, *, mode: int | None = None) -> str:
+        """Add an empty directory; a ``mode`` that is given stays, whatever else brings it."""
+        place = self._place(path)
+        if mode is not None:
+            self._asked_modes[place] = max(mode, self._asked_modes.get(place, 0))
+        return self._put(directory_entry(place, 0o755 if mode is None else mode, because))
 
     def add_device(self, path: str, device: tuple[int, int], because: Because, *, mode: int) -> str:
         """Add a device node; ``mode`` holds its type (S_IFCHR or S_IFBLK) and permissions."""
@@ -187,6 +199,9 @@ class ClosureBuilder:
 
     def _finished(self, path: str) -> Entry:
         entry, reasons = self._entries[path], tuple(self._reasons[path])
+        mode = self._asked_modes.get(path)
+        if mode is not None:
+            entry = replace(entry, mode=stat.S_IFDIR | mode)
         return entry if len(reasons) == 1 else replace(entry, because=reasons)
 
     def _add_dependencies(self, path: str, *, because: Because | None = None) -> None:

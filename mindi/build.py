@@ -111,8 +111,7 @@ def build(spec: ImageSpec, teller: Narrator) -> BuildReport:
         step.note(f"{len(composition.closure)} entries, {len(composition.modules)} modules")
     record = _record(spec, sources, composition, codec=codec, level=level)
     if spec.output is Output.INITRAMFS:
-        with written_whole(spec.file) as part:
-            packed = _pack(spec, sources, composition, record, part, teller)
+        packed = _pack(spec, sources, composition, record, spec.file, teller)
         boots: tuple[str, ...] = ()
     else:
         packed, boots = _write_iso(spec, sources, composition, record, teller)
@@ -201,19 +200,20 @@ def _pack(
         filter(None, (early_cpio(root, cpus=cpus) for root in sources.firmware_roots)), None
     )
     with teller.step("initrd") as step:
-        with out.open("wb") as stream:
-            packed = write_initrd(
-                with_record(composition.closure, record),
-                stream,
-                codec=record.codec,
-                level=record.level,
-                timestamp_s=spec.timestamp_s,
-                early=microcode,
-                cache=spec.cache if spec.use_cache else None,
-                jobs=spec.jobs,
-                progress=step.update,
-            )
-        _check_digest(out, packed.sha256)
+        with written_whole(out, private=composition.closure.is_private) as part:
+            with part.open("wb") as stream:
+                packed = write_initrd(
+                    with_record(composition.closure, record),
+                    stream,
+                    codec=record.codec,
+                    level=record.level,
+                    timestamp_s=spec.timestamp_s,
+                    early=microcode,
+                    cache=spec.cache if spec.use_cache else None,
+                    jobs=spec.jobs,
+                    progress=step.update,
+                )
+            _check_digest(part, packed.sha256)
         step.note(
             f"{_mib(packed.size_bytes)}, {packed.frames_from_cache} of {packed.frames} cached"
         )
@@ -264,6 +264,7 @@ def _write_iso(
                     boot=boot,
                     label=spec.label,
                     timestamp_s=spec.timestamp_s,
+                    private=composition.closure.is_private,
                 ),
                 spec.file,
                 progress=step.update,

@@ -15,9 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from initramfs.errors import UsageError
+from initramfs.errors import OutputError, UsageError
 from mindi.config import SETTINGS, SYSTEM_FILE, Host, read_file, read_values, resolve
 from mindi.progress import Narrator, narrator
+
+# February of 2106: what dates in an initrd (cpio's 32 bits) and on a FAT file system can say.
+_LATEST_S = 0xFFFFFFFF
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -133,23 +136,28 @@ def _logs(asked: str | None, *, keep: bool) -> Iterator[Path]:
     """Give the folder for a machine's logs: the one asked for, or one that may vanish."""
     if asked is not None:
         folder = Path(asked)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot keep logs in {folder}: {error.strerror}") from error
         yield folder
         return
     made = Path(tempfile.mkdtemp(prefix="mindi-boot-"))
-    yield made
-    if not keep:
-        shutil.rmtree(made)
+    try:
+        yield made
+    finally:
+        if not keep:
+            shutil.rmtree(made)
 
 
 def this_host() -> Host:
     """Return what the machine that runs this is; ``SOURCE_DATE_EPOCH`` sets its clock."""
-    from mindi.cachefolder import cache_folder
+    from mindi.cachefolder import cache_folder, own_cache
 
     return Host(
         name=platform.node().partition(".")[0] or "localhost",
         cores=len(os.sched_getaffinity(0)),
-        cache=cache_folder(os.environ),
+        cache=own_cache(cache_folder(os.environ)),
         now_s=_timestamp_s(os.environ),
     )
 
@@ -159,9 +167,10 @@ def _timestamp_s(environ: Mapping[str, str]) -> int:
     epoch = environ.get("SOURCE_DATE_EPOCH")
     if not epoch:
         return int(time.time())
-    if not epoch.isdecimal():
+    if not epoch.isdecimal() or int(epoch) > _LATEST_S:
         raise UsageError(
-            f"SOURCE_DATE_EPOCH is {epoch!r}", hint="it must be a number of seconds since 1970"
+            f"SOURCE_DATE_EPOCH is {epoch!r}",
+            hint=f"it must be a number of seconds since 1970, at most {_LATEST_S}",
         )
     return int(epoch)
 

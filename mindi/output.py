@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,13 +25,17 @@ def check_writable(path: Path) -> None:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; rename it when the block ends well, else remove it.
+def written_whole(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """Give an empty file beside ``path``; rename it when the block ends well, else remove it.
 
+    A ``private`` one is its owner's alone from the beginning; others are as the umask says.
     Raises OutputError, with what happened and what to do, where writing fails.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # No name that another user of the folder could foresee and put a link in the place of.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
     try:
+        os.close(os.open(temporary, flags, 0o600 if private else 0o666))
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())

@@ -104,6 +104,28 @@ def test_an_image_of_a_real_tree_says_what_it_holds(tree: RealTree, out: Path) -
     assert "needed by /usr/sbin/lvm" in why.out or "needed by /usr/sbin/dmsetup" in why.out
 
 
+@pytest.mark.parametrize("output", ["initramfs", "iso"])
+def test_an_image_with_a_secret_is_its_owners_alone(tree: RealTree, out: Path, output: str) -> None:
+    secret = tree.path / "etc/secret.key"
+    secret.write_text("of no use\n")
+    secret.chmod(0o600)
+    for name, words, others in (("one", ("--add", "/etc/secret.key"), 0), ("two", (), 0o004)):
+        ran = mindi(
+            *("build", "--output", output, "--root", tree.path, "-o", out / name, *words),
+            before=("sh", "-c", 'umask 022 && exec "$0" "$@"'),
+        )
+        assert ran.status == 0, ran.err
+        assert (out / name).stat().st_mode & 0o004 == others
+
+
+@pytest.mark.parametrize("epoch", ["yesterday", "99999999999"])
+def test_a_date_that_is_none_is_a_usage_error(epoch: str, tmp_path: Path) -> None:
+    script = 'SOURCE_DATE_EPOCH=$0 exec "$@"'
+    ran = mindi("build", before=("sh", "-c", script, epoch), cwd=tmp_path)
+    assert ran.status == 2
+    assert "SOURCE_DATE_EPOCH" in ran.err
+
+
 def test_what_is_not_in_an_image_is_said(tree: RealTree, out: Path) -> None:
     assert build(tree, out).status == 0
     ran = mindi("why", out / "a.img", "libdevmaper.so")

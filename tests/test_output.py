@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,17 @@ def test_a_whole_file_takes_its_name(tmp_path: Path) -> None:
         assert not target.exists()
     assert target.read_bytes() == b"whole"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(("private", "mode"), [(True, 0o600), (False, 0o644)])
+def test_a_private_file_is_its_owners_alone(tmp_path: Path, private: bool, mode: int) -> None:
+    before = os.umask(0o022)
+    try:
+        with written_whole(tmp_path / "a.iso", private=private) as part:
+            assert part.stat().st_mode & 0o777 == mode
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.iso").stat().st_mode & 0o777 == mode
 
 
 @pytest.mark.parametrize(
