@@ -11,13 +11,14 @@ import enum
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from initramfs.errors import ImageError, MissingDependency
 from initramfs.rootfs import Root
+from mindi.cachefolder import check_cache
 
 # The fetched packages and the unpacked tree of a fail-safe root, with room for its successor.
 FAILSAFE_BYTES = 2 * 1024**3
@@ -191,7 +192,7 @@ def stacked_storage(block: Path) -> frozenset[str]:
 def examine(facts: Facts) -> DoctorReport:
     """Look for all that building, booting and restoring need; what cannot be read is a finding."""
     root = Root(facts.root)
-    parts = (
+    parts: tuple[tuple[Purpose, str, Callable[[], Iterator[Finding]]], ...] = (
         (Purpose.BUILD, "kernel", lambda: _examine_kernel(facts, root)),
         (Purpose.BUILD, "fail-safe kernel and tools", lambda: _examine_failsafe(facts, root)),
         (Purpose.BUILD, "contents", lambda: _examine_contents(facts, root)),
@@ -206,7 +207,8 @@ def examine(facts: Facts) -> DoctorReport:
         try:
             findings += look()
         except ImageError as error:
-            findings.append(Finding(purpose, State.MISSING, subject, error.message))
+            words = f"{error.message} ({error.hint})" if error.hint else error.message
+            findings.append(Finding(purpose, State.MISSING, subject, words))
     return DoctorReport(tuple(findings))
 
 
@@ -280,6 +282,7 @@ def _examine_loaders(facts: Facts, root: Root) -> Iterator[Finding]:
 
 
 def _examine_cache(facts: Facts) -> Iterator[Finding]:
+    check_cache(facts.cache)
     there = next(path for path in (facts.cache, *facts.cache.parents) if path.exists())
     subject = f"cache folder {facts.cache}"
     if not os.access(there, os.W_OK):

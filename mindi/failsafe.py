@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from initramfs.errors import ImageError, InputError, MissingDependency, OutputError
+from mindi.cachefolder import own_cache
 from mindi.debian import (
     Package,
     PackageManager,
@@ -131,7 +132,7 @@ def package_root(
     ``sources`` stands in for the host's ``/etc/apt``. Builders of the same cache wait for each
     other.
     """
-    home = cache / "roots" / recipe.name
+    home = own_cache(cache) / "roots" / recipe.name
     if not refresh:
         found = _read(home, recipe)
         if found is not None:
@@ -246,7 +247,8 @@ def _with_hint(act: Callable[[], _T]) -> _T:
 def _hinted(error: ImageError) -> ImageError:
     return type(error)(
         error.message,
-        hint="fail-safe packages are fetched once, and that needs a network "
+        hint=error.hint
+        or "fail-safe packages are fetched once, and that needs a network "
         "(apt's own settings, proxies too, are honoured)",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from initramfs.rootfs import Root
 from mindi.kernel import Kernel, find_image, has_modules, kernel_at, kernel_of_root
 from mindi.progress import Narrator
 from mindi.spec import ImageSpec, KernelChoice
+
+# So many names tell what kind of package is missing (mostly firmware, where only main is used).
+SHOWN_ABSENT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,17 @@ def _failsafe(spec: ImageSpec, teller: Narrator) -> Sources:
     with teller.step("fail-safe kernel and tools") as step:
         tree = full_root(spec.cache, refresh=spec.refresh, progress=step.note)
         step.note(f"Linux {tree.version}, {len(tree.packages)} packages")
+    if tree.absent:
+        teller.say(absence(tree.absent))
     root = Root(tree.path)
     return Sources(root, kernel_at(tree.kernel, root), False, True)
+
+
+def absence(names: Sequence[str]) -> str:
+    """Return the line that tells which packages an archive did not have."""
+    more = len(names) - SHOWN_ABSENT
+    shown = ", ".join(names[:SHOWN_ABSENT]) + (f" and {more} more" if more > 0 else "")
+    return f"not in apt's sources, so not in the image: {len(names)} packages ({shown})"
 
 
 def _failsafe_kernel(spec: ImageSpec, teller: Narrator) -> Kernel:

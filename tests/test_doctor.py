@@ -203,3 +203,9 @@ def test_the_doctor_agrees_with_the_package_manager(facts: Facts) -> None:
     if "busybox-static" not in known:
         pytest.skip("this machine's apt has no lists")
     assert words <= known
+
+
+def test_a_cache_that_others_may_write_to_is_missing_trust(facts: Facts) -> None:
+    facts.cache.mkdir()
+    facts.cache.chmod(0o777)
+    assert missing(examine(facts), Purpose.BUILD) == [("cache folder", None)]

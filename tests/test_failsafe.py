@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from initramfs.errors import MissingDependency, ToolError
-from mindi.failsafe import FailsafeRoot, Recipe, package_root
+from initramfs.errors import InputError, MissingDependency, ToolError
+from mindi.failsafe import FailsafeRoot, Recipe, _with_hint, package_root
 from mindi.rescuepackages import Flavour, kernel_package, required_packages, rescue_packages
 from mindi.settle import settle
 from mindi.tools import KEYBOARD, KITS, SSHD, UDEV
@@ -70,6 +70,15 @@ def test_what_must_be_there_and_is_not_is_an_error(cache: Path, archive: Archive
     recipe = replace(FULL, required=("linux-image-amd64", "lvm-of-nobody"))
     with pytest.raises(MissingDependency, match="lvm-of-nobody for amd64"):
         make(cache, recipe, archive)
+
+
+def test_a_better_hint_than_the_network_is_kept() -> None:
+    def fail() -> None:
+        raise MissingDependency("the program apt-get is not here", hint="install apt-get")
+
+    with pytest.raises(MissingDependency) as caught:
+        _with_hint(fail)
+    assert caught.value.hint == "install apt-get"
 
 
 def test_the_second_use_needs_no_network(cache: Path, archive: Archive) -> None:
@@ -176,6 +185,13 @@ def test_only_its_owner_may_enter_a_root(cache: Path, archive: Archive) -> None:
     """Unpacked set-uid programs that are never updated must be no way up for other users."""
     root = make(cache, FULL, archive)
     assert root.path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_cache_that_others_may_write_to_gives_no_root(cache: Path, archive: Archive) -> None:
+    make(cache, KERNEL, archive)
+    cache.chmod(0o777)
+    with pytest.raises(InputError, match="other users may write"):
+        make(cache, KERNEL, archive)
 
 
 def test_packages_are_named_once() -> None:
