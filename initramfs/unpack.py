@@ -20,8 +20,9 @@ from initramfs.stream import ByteStream, Readable
 class Limits:
     """What an honest initrd stays far below; more is taken for an attack on the reader."""
 
-    unpacked_bytes: int = 16 << 30
-    entries: int = 4_000_000
+    unpacked_bytes: int = 4 << 30
+    entries: int = 500_000
+    segments: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class InitrdReader:
                     "neither a cpio archive nor a frame that the kernel knows",
                     hint="it is no initrd, or it is damaged",
                 )
+            if len(self.segments) >= self._limits.segments:
+                raise InputError(f"{source.name} has more than {self._limits.segments} parts")
             start, before = source.offset, self._unpacked_bytes
             inner = source if codec is None else self._frame(codec)
             reader = CpioReader(inner)

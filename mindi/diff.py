@@ -1,7 +1,8 @@
 """What differs between two images (``mindi diff``).
 
-Files are compared by the digest of what they hold, and the whole of both images is read for
-it. Dates are not compared: two builds of one input at two times are equal.
+Files are compared by the digest of what they hold, and all files of both images are read for it.
+Two builds of one input at two times are equal: dates are not compared, nor what is made of the date
+and the identity of an ISO (mindi/timeless.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from initramfs.cpio import CpioMember
 from mindi.image import Image, open_image
 from mindi.plainwords import printable, size_words
 from mindi.record import ImageRecord
+from mindi.timeless import Timeless
 from restore.contract import IMAGE_RECORD
 
 ON_MEDIUM = "iso:"
@@ -141,7 +143,8 @@ class Difference:
 def diff(one: Path, other: Path) -> Difference:
     """Compare two images, each ISO or initrd; raise InputError if one cannot be read whole.
 
-    Files on the medium are compared where both are ISOs; of the initrds always what they hold.
+    Files on the medium are compared where both are ISOs; of the initrds always what they hold. The
+    digests of changed files on a medium are of what is compared, which is not all that they hold.
     """
     images = open_image(one), open_image(other)
     states = [_states(image.members()) for image in images]
@@ -186,13 +189,17 @@ def _state(member: CpioMember, size_bytes: int, digest: str | None) -> State:
 
 
 def _medium_states(image: Image) -> dict[str, State]:
-    # The initrd itself is compared by what it holds; the rest of the medium as it is.
+    timeless = Timeless(image)
     return {
         f"{ON_MEDIUM}{path}": State(
-            stat.S_IFREG, (0, 0), extent.size_bytes, None, (0, 0), _digest(image.chunks(extent))
+            mode=stat.S_IFREG,
+            owner=(0, 0),
+            size_bytes=extent.size_bytes,
+            target=None,
+            device=(0, 0),
+            digest=_digest(timeless.chunks(path, extent)),
         )
-        for path, extent in image.files.items()
-        if extent != image.initrd
+        for path, extent in timeless.files()
     }
 
 

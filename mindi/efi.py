@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from initramfs.errors import InputError, ToolError
 from mindi.bootfiles import BootFiles, UefiFiles, UefiKind
 from mindi.fat import fat_image
+from mindi.isolayout import ID_FOLDER
 from mindi.render import render
 
 ESP_LABEL = "MINDI"
@@ -33,7 +34,7 @@ _GRUB_MODULES = (
 
 def id_path(identity: uuid.UUID) -> str:
     """Return the path of the file by which GRUB knows the image from any other medium."""
-    return f"/.disk/id/{identity}"
+    return f"{ID_FOLDER}{identity}"
 
 
 def efi_files(boot: BootFiles, identity: uuid.UUID) -> dict[str, bytes]:

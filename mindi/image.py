@@ -16,21 +16,18 @@ from initramfs.cpio import CpioMember
 from initramfs.errors import InputError
 from initramfs.microcode import is_early
 from initramfs.unpack import InitrdReader, Limits
-from mindi.isolayout import INITRD_PATH, extents_of
+from mindi.isolayout import INITRD_PATH, ISO_BLOCK_BYTES, extents_of
 from mindi.record import ImageRecord
 from restore.contract import IMAGE_RECORD
 
 if TYPE_CHECKING:
     from pycdlib import PyCdlib
 
-"""Where on an ISO the initrd is."""
-
 RECORD_LIMIT_BYTES = 64 << 20
-_BLOCK_BYTES = 2048
 # ECMA-119, 8.4.1 and 8.4.2: the standard identifier of the first volume descriptor.
-_ISO_MARK, _ISO_MARK_AT = b"CD001", 16 * _BLOCK_BYTES + 1
+_ISO_MARK, _ISO_MARK_AT = b"CD001", 16 * ISO_BLOCK_BYTES + 1
 # ECMA-119, 8.4.8: the number of blocks of the volume.
-_ISO_BLOCKS_AT = 16 * _BLOCK_BYTES + 80
+_ISO_BLOCKS_AT = 16 * ISO_BLOCK_BYTES + 80
 
 
 class Medium(enum.StrEnum):
@@ -53,12 +50,14 @@ class Image:
     """An image on the build host: its kind, its record, and where in the file the initrd is.
 
     ``files`` are those on the medium (ISO only), by path, the initrd among them; ``microcode``
-    those of the early archive, with their sizes.
+    those of the early archive, with their sizes. ``volume_bytes`` is how much the ISO file system
+    takes, 0 for an initrd.
     """
 
     path: Path
     medium: Medium
     size_bytes: int
+    volume_bytes: int
     initrd: Extent
     files: Mapping[str, Extent]
     microcode: tuple[tuple[str, int], ...]
@@ -90,12 +89,12 @@ def open_image(path: Path) -> Image:
         file.seek(_ISO_MARK_AT)
         medium = Medium.ISO if file.read(len(_ISO_MARK)) == _ISO_MARK else Medium.INITRD
         files: Mapping[str, Extent] = {}
-        initrd = Extent(0, size)
+        initrd, volume_bytes = Extent(0, size), 0
         if medium is Medium.ISO:
             file.seek(_ISO_BLOCKS_AT)
-            blocks = int.from_bytes(file.read(4), "little")
-            if blocks * _BLOCK_BYTES > size:
-                raise _truncated(path, f"its {blocks * _BLOCK_BYTES} bytes")
+            volume_bytes = int.from_bytes(file.read(4), "little") * ISO_BLOCK_BYTES
+            if volume_bytes > size:
+                raise _truncated(path, f"its {volume_bytes} bytes")
             files = _iso_files(path, size)
             if INITRD_PATH not in files:
                 raise InputError(
@@ -103,7 +102,16 @@ def open_image(path: Path) -> Image:
                 )
             initrd = files[INITRD_PATH]
         microcode, record = _read_record(_Part(file, initrd), path)
-    return Image(path, medium, size, initrd, MappingProxyType(dict(files)), microcode, record)
+    return Image(
+        path=path,
+        medium=medium,
+        size_bytes=size,
+        volume_bytes=volume_bytes,
+        initrd=initrd,
+        files=MappingProxyType(dict(files)),
+        microcode=microcode,
+        record=record,
+    )
 
 
 def _read_record(initrd: _Part, path: Path) -> tuple[tuple[tuple[str, int], ...], ImageRecord]:

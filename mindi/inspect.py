@@ -16,6 +16,7 @@ from pathlib import Path
 from initramfs.errors import InputError
 from initramfs.microcode import is_early
 from mindi.image import Image, Medium, open_image
+from mindi.isosums import check_medium
 from mindi.plainwords import date_words, printable, size_words
 from mindi.record import ImageRecord
 from restore.contract import IMAGE_RECORD
@@ -54,11 +55,17 @@ class GroupSize:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What reading all of an initrd found: it is whole, and is what its record says."""
+    """What reading all of an image found: nothing wrong.
+
+    ``entries`` of the initrd are as its record says in type, mode, target and size. ``frames`` are
+    its plain archives and compressed frames; of the latter each has its own checksum.
+    ``files`` on the medium have the digest that it carries of them: 0 for an initrd alone.
+    """
 
     entries: int
     frames: int
     unpacked_bytes: int
+    files: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,11 @@ class Inspection:
                 f"  verified  {self.verified.entries} entries in {self.verified.frames} parts are "
                 "whole and as recorded"
             )
+            if self.verified.files:
+                lines.append(
+                    f"            {self.verified.files} files of the medium have their SHA-256; "
+                    "boot code and partition tables are right"
+                )
         lines += ["", "sizes:"]
         lines += [
             f"  {size.group:<10} {size.files:6} files {size_words(size.size_bytes):>10}"
@@ -167,6 +179,7 @@ class Inspection:
                 "entries": whole.entries,
                 "frames": whole.frames,
                 "unpacked_bytes": whole.unpacked_bytes,
+                "files": whole.files,
             },
         }
 
@@ -174,7 +187,8 @@ class Inspection:
 def inspect(path: Path, *, verify: bool = False) -> Inspection:
     """Summarize the image at ``path``; with ``verify`` read all of it.
 
-    Raises InputError for what is no image of ours, is damaged, or is not what its record says.
+    Raises InputError for what is no image of ours, is damaged, or is not what its record or its
+    digests say.
     """
     image = open_image(path)
     record = image.record
@@ -207,7 +221,8 @@ def group_of(path: str) -> Group:
 
 
 def _verify(image: Image) -> Verified:
-    """Read the whole initrd of ``image`` and compare it with its record."""
+    """Read all of ``image``; compare the medium with its digests, the initrd with its record."""
+    files = check_medium(image) if image.medium is Medium.ISO else 0
     entries = image.record.entries
     sizes: dict[str, int] = {}
     linked: dict[tuple[int, tuple[int, int]], list[str]] = {}
@@ -232,7 +247,7 @@ def _verify(image: Image) -> Verified:
         if path != IMAGE_RECORD and sizes[path] != expected.size_bytes:
             raise _differs(image, path)
     unpacked = sum(segment.unpacked_bytes for segment in reader.segments)
-    return Verified(len(sizes), len(reader.segments), unpacked)
+    return Verified(len(sizes), len(reader.segments), unpacked, files)
 
 
 def _differs(image: Image, path: str) -> InputError:

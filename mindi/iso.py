@@ -2,13 +2,16 @@
 
 ISO 9660 level 3 with Rock Ridge and Joliet (pycdlib), El Torito for BIOS (isolinux) and UEFI (an
 EFI system partition), and MBR and GPT over it (mindi/hybrid.py), so that one file boots as
-CD-ROM, USB stick and plain disk. The same input gives the same bytes.
+CD-ROM, USB stick and plain disk. The same input gives the same bytes, and the image carries the
+digests of its files (mindi/isosums.py).
 """
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+import struct
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,8 +26,19 @@ from mindi.efi import efi_files, id_path, read_loader, system_partition
 from mindi.hybrid import Hybrid, check_hybrid, make_hybrid, padded_size
 from mindi.isocheck import check_files
 from mindi.isodates import date_descriptors, date_records
+from mindi.isolayout import (
+    BOOT_INFO_END,
+    BOOT_INFO_START,
+    CATALOG_PATH,
+    ESP_PATH,
+    ISO_BLOCK_BYTES,
+    ISOLINUX_PATH,
+    MBR_CODE_PATH,
+    extents_of,
+)
 from mindi.isonames import IsoNames
-from mindi.isosource import Content, content_size, open_content, sha256_of
+from mindi.isosource import Content, content_size, digest_of, open_content, sha256_of
+from mindi.isosums import SUMS_PATH, disk_ids, sums_text
 from mindi.menu import Menu, render_grub, render_isolinux
 from mindi.output import written_whole
 
@@ -34,16 +48,13 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all; the bytes count twice, once written, once read."""
 
-ISOLINUX_PATH = "/isolinux/isolinux.bin"
-ESP_PATH = "/efi.img"
-CATALOG_PATH = "/boot.cat"
 FILE_MODE = stat.S_IFREG | 0o444
 DIRECTORY_MODE = stat.S_IFDIR | 0o555
 COPY_BYTES = 4 * 1024 * 1024
-ISO_BLOCK_BYTES = 2048
 # isolinux.bin loads the rest of itself (El Torito's load size, in 512-byte sectors).
 ISOLINUX_LOAD_SECTORS = 4
 UEFI_PLATFORM = 0xEF
+VOLUME_DESCRIPTOR_BLOCK = 16
 # ECMA-119, 8.4.7.
 LABEL_CHARACTERS = 32
 # Joliet's volume identifier: 32 bytes of UCS-2.
@@ -56,7 +67,8 @@ class IsoSpec:
     """What goes on the image.
 
     ``extra`` maps absolute paths on the image to files of the build host. ``label`` is the volume
-    label, at most 32 ASCII characters. ``timestamp_s`` is every date on it, seconds since 1970.
+    label, at most 32 ASCII characters. ``timestamp_s`` is every date on it, seconds since 1970. A
+    ``private`` image is for its owner's eyes alone.
     """
 
     kernel: Path
@@ -65,6 +77,7 @@ class IsoSpec:
     boot: BootFiles
     label: str
     timestamp_s: int
+    private: bool = False
     extra: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -91,33 +104,27 @@ def write_iso(spec: IsoSpec, out: Path, *, progress: Progress | None = None) -> 
     digests = sha256_of(spec.kernel), sha256_of(spec.initrd)
     identity = _identity(spec, digests)
     contents = _contents(spec, identity)
+    known = {spec.menu.kernel: digests[0], spec.menu.initrd: digests[1]}
     total = sum(content_size(content) for content in contents.values())
 
-    def tell(done: int) -> None:
+    # What is done holds more than the contents: digests, directories, padding.
+    def tell(before: int, done: int) -> None:
         if progress is not None:
-            progress(done, 2 * total)
+            progress(before + min(done, total), 2 * total)
 
-    with written_whole(out) as temporary, temporary.open("wb+") as image:
-        if spec.extra:
-            # A backup holds what only root may read, /etc/shadow first of all.
-            os.fchmod(image.fileno(), 0o600)
-        # What pycdlib counts as done holds directories and padding as well.
-        hybrid = _write(
-            spec, contents, image, identity=identity, told=lambda done: tell(min(done, total))
+    # A backup holds what only root may read, /etc/shadow first of all.
+    private = spec.private or bool(spec.extra)
+    with written_whole(out, private=private) as temporary, temporary.open("wb+") as image:
+        hybrid, written = _write(
+            spec, contents, image, identity=identity, known=known, told=partial(tell, 0)
         )
         _forget(image)
         check_hybrid(image, hybrid)
-        check_files(
-            image,
-            contents,
-            boot_info=ISOLINUX_PATH if spec.boot.bios is not None else None,
-            besides=CATALOG_PATH,
-            told=lambda done: tell(total + done),
-        )
+        check_files(image, written, told=partial(tell, total))
     return IsoReport(
         path=out,
         size_bytes=hybrid.size_bytes,
-        files=len(contents),
+        files=len(written),
         identity=identity,
         kernel_sha256=digests[0],
         initrd_sha256=digests[1],
@@ -151,6 +158,8 @@ def _contents(spec: IsoSpec, identity: uuid.UUID) -> dict[str, Content]:
         contents[ISOLINUX_PATH] = spec.boot.bios.isolinux_bin
         for module in spec.boot.bios.modules:
             contents[f"/isolinux/{module.name}"] = module
+        if spec.boot.bios.mbr is not None:
+            contents[MBR_CODE_PATH] = read_loader(spec.boot.bios.mbr)
         contents["/isolinux/isolinux.cfg"] = render_isolinux(spec.menu).encode()
     if spec.boot.uefi:
         loaders = efi_files(spec.boot, identity)
@@ -163,7 +172,7 @@ def _contents(spec: IsoSpec, identity: uuid.UUID) -> dict[str, Content]:
         parts = path.split("/")
         if parts[0] or len(parts) < 2 or any(part in ("", ".", "..") for part in parts[1:]):
             raise UsageError(f"{path!r} is no absolute path of a file on the image")
-        if path in contents or path == CATALOG_PATH:
+        if path in contents or path in (CATALOG_PATH, SUMS_PATH):
             raise UsageError(f"{path} is a file of the image's own; {source} cannot take its place")
         contents[path] = source
     return contents
@@ -175,18 +184,29 @@ def _write(
     image: BinaryIO,
     *,
     identity: uuid.UUID,
+    known: Mapping[str, str],
     told: Callable[[int], None],
-) -> Hybrid:
-    """Write the whole of ``image``; return what makes it a disk."""
+) -> tuple[Hybrid, Mapping[str, Content]]:
+    """Write the whole of ``image``; return what makes it a disk, and all files as they are on it.
+
+    ``known`` are the digests of ``contents`` that need not be taken again.
+    """
     from pycdlib.pycdlibexception import PyCdlibException
 
     iso = _new(spec.label)
     names = IsoNames()
+    # What the digests are is known when it is known where all files lie, their size before.
+    sums = io.BytesIO(sums_text(dict.fromkeys((*contents, CATALOG_PATH), "0" * 64)))
     try:
+        _add(iso, names, SUMS_PATH, sums, sums.getbuffer().nbytes)
         for path, content in contents.items():
-            _add(iso, names, path, content)
+            _add(iso, names, path, open_content(content), content_size(content))
         _add_el_torito(iso, names, spec.boot)
         date_records(iso, spec.timestamp_s)
+        iso.force_consistency()
+        placed = {**contents, **_placed(iso, spec.boot)}
+        digests = {path: known.get(path) or digest_of(item) for path, item in placed.items()}
+        sums.write(sums_text(digests))
         iso.write_fp(image, blocksize=COPY_BYTES, progress_cb=lambda done, _all, _its: told(done))
         plain_bytes = image.seek(0, os.SEEK_END)
         hybrid = _hybrid(iso, spec.boot, plain_bytes, identity)
@@ -199,7 +219,7 @@ def _write(
         iso.close()
     date_descriptors(image, spec.timestamp_s)
     make_hybrid(image, hybrid, content_bytes=plain_bytes)
-    return hybrid
+    return hybrid, {**placed, SUMS_PATH: sums.getvalue()}
 
 
 def _new(label: str) -> PyCdlib:
@@ -217,7 +237,7 @@ def _new(label: str) -> PyCdlib:
     return iso
 
 
-def _add(iso: PyCdlib, names: IsoNames, path: str, content: Content) -> None:
+def _add(iso: PyCdlib, names: IsoNames, path: str, stream: BinaryIO, size_bytes: int) -> None:
     parent = ""
     for part in path.split("/")[1:-1]:
         parent = f"{parent}/{part}"
@@ -231,8 +251,8 @@ def _add(iso: PyCdlib, names: IsoNames, path: str, content: Content) -> None:
             )
     place = names.file(path)
     iso.add_fp(
-        open_content(content),
-        content_size(content),
+        stream,
+        size_bytes,
         place.iso,
         rr_name=place.rock_ridge,
         joliet_path=place.joliet,
@@ -259,6 +279,27 @@ def _add_el_torito(iso: PyCdlib, names: IsoNames, boot: BootFiles) -> None:
         add(names.file(ESP_PATH).iso, platform_id=UEFI_PLATFORM, efi=True)
 
 
+def _placed(iso: PyCdlib, boot: BootFiles) -> dict[str, bytes]:
+    """Return the files whose content depends on where files lie, which is settled."""
+    files: dict[str, bytes] = {}
+    if iso.eltorito_boot_catalog is not None:
+        files[CATALOG_PATH] = iso.eltorito_boot_catalog.record().ljust(ISO_BLOCK_BYTES, b"\0")
+    if boot.bios is not None:
+        [(start, _)] = extents_of(iso, ISOLINUX_PATH)
+        data = read_loader(boot.bios.isolinux_bin)
+        files[ISOLINUX_PATH] = _with_boot_info(data, start // ISO_BLOCK_BYTES)
+    return files
+
+
+def _with_boot_info(data: bytes, block: int) -> bytes:
+    """Return isolinux.bin with the boot information table that it has at ``block``."""
+    padded = data[BOOT_INFO_END:] + bytes(-len(data) % 4)
+    words = struct.unpack(f"<{len(padded) // 4}I", padded)
+    table = struct.pack("<IIII", VOLUME_DESCRIPTOR_BLOCK, block, len(data), sum(words) & 0xFFFFFFFF)
+    room = BOOT_INFO_END - BOOT_INFO_START
+    return data[:BOOT_INFO_START] + table.ljust(room, b"\0") + data[BOOT_INFO_END:]
+
+
 def _hybrid(iso: PyCdlib, boot: BootFiles, plain_bytes: int, identity: uuid.UUID) -> Hybrid:
     mbr_code, isolinux_block, esp = None, None, None
     if boot.bios is not None and boot.bios.mbr is not None:
@@ -267,13 +308,14 @@ def _hybrid(iso: PyCdlib, boot: BootFiles, plain_bytes: int, identity: uuid.UUID
         isolinux_block = start // ISO_BLOCK_BYTES
     if boot.uefi:
         [esp] = iso.get_file_byte_extents(rr_path=ESP_PATH)
+    disk, partition = disk_ids(identity)
     return Hybrid(
         size_bytes=padded_size(plain_bytes),
         mbr_code=mbr_code,
         isolinux_block=isolinux_block,
         esp=esp,
-        disk=uuid.uuid5(identity, "disk"),
-        partition=uuid.uuid5(identity, "EFI system partition"),
+        disk=disk,
+        partition=partition,
     )
 
 

@@ -40,6 +40,11 @@ def sha256_of(path: Path) -> str:
         raise _unreadable(path, error) from error
 
 
+def digest_of(content: Content) -> str:
+    """Return the SHA-256 of a content in hexadecimal; raise InputError for an unreadable file."""
+    return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else sha256_of(content)
+
+
 class SourceFile(io.RawIOBase):
     """A file to be read: an image may have thousands, of which one at a time is open.
 

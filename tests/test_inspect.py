@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,21 @@ from initramfs.codec import Codec
 from initramfs.cpio import TRAILER, header
 from initramfs.errors import InputError
 from mindi.diff import diff
+from mindi.image import open_image
 from mindi.inspect import Group, group_of, inspect
+from mindi.isolayout import KERNEL_PATH
 from mindi.plainwords import printable, size_words
 from mindi.why import NotInImage, why
-from tests.support.initrds import SEED, image_file, iso_file, packed, recorded
+from tests.support.initrds import (
+    SEED,
+    TIMESTAMP_S,
+    flip,
+    image_file,
+    iso_file,
+    packed,
+    recorded,
+    written_iso,
+)
 from tests.support.tree import Tree
 
 MODULES = "/usr/lib/modules/6.1.0-1-amd64/kernel"
@@ -108,9 +120,24 @@ def test_verifying_reads_all(image: Path, closure: FileClosure) -> None:
     assert verified.entries == len(recorded(closure))
 
 
-def test_verifying_an_iso_reads_its_initrd(image: Path, tmp_path: Path) -> None:
-    iso = iso_file(tmp_path / "iso", image, tmp_path / "tree")
-    assert inspect(iso, verify=True).verified == inspect(image, verify=True).verified
+def test_verifying_an_iso_reads_its_initrd_and_all_files(
+    image: Path, closure: FileClosure, tmp_path: Path
+) -> None:
+    whole = inspect(image, verify=True).verified
+    assert whole is not None
+    found = inspect(written_iso(tmp_path / "iso", closure), verify=True)
+    assert found.verified == replace(whole, files=18)
+    assert "18 files of the medium have their SHA-256" in found.to_text()
+
+
+def test_verifying_an_iso_finds_a_flipped_byte_outside_the_initrd(
+    closure: FileClosure, tmp_path: Path
+) -> None:
+    iso = written_iso(tmp_path / "iso", closure)
+    flip(iso, open_image(iso).files[KERNEL_PATH].offset + 1000)
+    inspect(iso)
+    with pytest.raises(InputError, match="/boot/vmlinuz .* is damaged"):
+        inspect(iso, verify=True)
 
 
 def test_the_early_archive_is_told_and_verified(closure: FileClosure, tmp_path: Path) -> None:
@@ -135,8 +162,6 @@ def test_verifying_finds_damage_that_the_summary_passes_over(image: Path) -> Non
 def test_verifying_finds_what_is_not_as_recorded(
     change: str, closure: FileClosure, tmp_path: Path
 ) -> None:
-    from dataclasses import replace
-
     entries = dict(recorded(closure).entries)
     blob = entries["/usr/lib/firmware/blob.bin"]
     if change == "added":
@@ -302,6 +327,32 @@ def test_files_on_two_isos_are_compared(image: Path, tmp_path: Path) -> None:
     assert diff(*isos).equal
     isos[1].write_bytes(isos[1].read_bytes().replace(b"kernel\0", b"kernal\0"))
     assert [change.path for change in diff(*isos).changes] == ["iso:/boot/vmlinuz"]
+
+
+def test_two_isos_of_one_input_at_two_times_are_equal(closure: FileClosure, tmp_path: Path) -> None:
+    one, other = (
+        written_iso(tmp_path / f"iso{n}", closure, created_s=TIMESTAMP_S + n * 100_000)
+        for n in (0, 1)
+    )
+    found = diff(one, other)
+    assert (found.changes, found.equal) == ((), True)
+    assert one.read_bytes() != other.read_bytes()
+
+
+def test_another_menu_is_a_difference(closure: FileClosure, tmp_path: Path) -> None:
+    one = written_iso(tmp_path / "one", closure)
+    other = written_iso(tmp_path / "other", closure, words=("debug",), created_s=TIMESTAMP_S + 90)
+    changes = [change.path for change in diff(one, other).changes]
+    assert changes == ["iso:/boot/grub/grub.cfg", "iso:/isolinux/isolinux.cfg"]
+
+
+@pytest.mark.parametrize("path", ["/efi.img", "/isolinux/isolinux.bin", "/EFI/BOOT/BOOTX64.EFI"])
+def test_a_flipped_byte_in_a_loader_is_a_difference(
+    path: str, closure: FileClosure, tmp_path: Path
+) -> None:
+    one, other = (written_iso(tmp_path / name, closure) for name in ("one", "other"))
+    flip(other, open_image(other).files[path].offset + 20_000)
+    assert [change.path for change in diff(one, other).changes] == [f"iso:{path}"]
 
 
 def test_an_iso_equals_its_initrd(image: Path, tmp_path: Path) -> None:

@@ -108,12 +108,14 @@ def test_every_file_is_where_it_should_be(spec: IsoSpec, out: Path, tmp_path: Pa
         "/boot/vmlinuz",
         "/efi.img",
         "/isolinux/chain.c32",
+        "/isolinux/isohdpfx.bin",
         "/isolinux/isolinux.bin",
         "/isolinux/isolinux.cfg",
         "/isolinux/ldlinux.c32",
         "/isolinux/libcom32.c32",
         "/isolinux/libutil.c32",
         "/isolinux/menu.c32",
+        "/mindi/sha256sums",
     }
     assert found["/boot/vmlinuz"] == KERNEL
     assert found["/boot/initrd.img"] == INITRD
@@ -253,7 +255,7 @@ def test_an_extra_path_that_is_none_is_refused(spec: IsoSpec, out: Path, path: s
         write_iso(replace(spec, extra={path: spec.kernel}), out)
 
 
-@pytest.mark.parametrize("path", ["/boot/vmlinuz", "/boot.cat"])
+@pytest.mark.parametrize("path", ["/boot/vmlinuz", "/boot.cat", "/mindi/sha256sums"])
 def test_an_extra_file_does_not_take_a_place_of_the_image(
     spec: IsoSpec, out: Path, path: str
 ) -> None:

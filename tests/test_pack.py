@@ -304,6 +304,12 @@ def test_more_entries_than_the_limit_are_refused(closure: FileClosure) -> None:
         described(unpack(io.BytesIO(data), limits=Limits(entries=10)))
 
 
+def test_more_parts_than_the_limit_are_refused(closure: FileClosure) -> None:
+    data, _ = packed(closure)
+    with pytest.raises(InputError, match="more than 3 parts"):
+        described(unpack(io.BytesIO(data * 4), limits=Limits(segments=3)))
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     builder = Tree(tmp_path_factory.mktemp("small")).builder()

@@ -16,9 +16,13 @@ from initramfs.codec import Codec
 from initramfs.cpio import CpioMember
 from initramfs.pack import Packed, write_initrd
 from initramfs.unpack import unpack
+from mindi.bootfiles import find_boot_files
+from mindi.iso import IsoSpec, write_iso
 from mindi.isolayout import INITRD_PATH
+from mindi.menu import image_title, rescue_menu
 from mindi.record import AbsentFirmware, AbsentTool, ToolRecord, make_record, with_record
 from mindi.spec import Output, Selection
+from tests.support.bootroot import boot_tree, made
 from tests.support.tools import require_tool
 from tests.support.tree import Tree
 
@@ -130,6 +134,26 @@ def iso_file(path: Path, initrd: Path, folder: Path) -> Path:
     argv = [str(require_tool("xorriso")), "-as", "mkisofs", "-R", "-J", "-quiet"]
     subprocess.run([*argv, "-o", str(path), str(folder)], check=True, capture_output=True)
     return path
+
+
+def written_iso(
+    folder: Path, closure: FileClosure, *, created_s: int = TIMESTAMP_S, words: tuple[str, ...] = ()
+) -> Path:
+    """Write the ISO of ``closure`` with its record as a build does, into the new ``folder``."""
+    boot = find_boot_files([boot_tree(folder / "boot").root()], architecture="x86_64")
+    kernel, initrd, out = folder / "kernel", folder / "initrd", folder / "image.iso"
+    kernel.write_bytes(made("kernel", 100_000))
+    initrd.write_bytes(packed(recorded(closure, created_s=created_s))[0])
+    menu = rescue_menu(image_title("host", created_s), kernel_arguments=words)
+    write_iso(IsoSpec(kernel, initrd, menu, boot, "TEST", created_s), out)
+    return out
+
+
+def flip(image: Path, offset: int) -> None:
+    """Change one bit of the byte at ``offset`` of ``image``; from its end if negative."""
+    data = bytearray(image.read_bytes())
+    data[offset] ^= 0x10
+    image.write_bytes(data)
 
 
 def listed(initrd: bytes) -> dict[str, str]:
