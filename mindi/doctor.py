@@ -240,7 +240,7 @@ def _examine_failsafe(facts: Facts, root: Root) -> Iterator[Finding]:
         state = State.MISSING if _lacking_of_kernel(facts, root) else State.NOTE
         yield Finding(Purpose.BUILD, state, subject, words, packages)
         return
-    stamps = sorted(path.parent.name for path in facts.cache.glob("roots/*/root.json"))
+    stamps = sorted(path.parent.name for path in facts.cache.glob("roots/[!.]*/root.json"))
     words = f"cached: {', '.join(stamps)}" if stamps else "will be fetched when they are needed"
     yield Finding(Purpose.BUILD, State.FINE, subject, words)
 

@@ -3,6 +3,9 @@
 A root lives in the cache folder as ``roots/<name>/tree`` with ``roots/<name>/root.json``, its
 stamp, beside it. The stamp is written last and names the time of every directory, so that a root
 which was interrupted, or lost or gained a file since, is known for that and built again.
+
+``roots/<name>`` is a link to the newest root of that name. Who uses a root locks it to the end of
+the process (flock(2)), so that one made meanwhile takes its name, but not its files away.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, TypeVar
 
 from initramfs.errors import ImageError, InputError, MissingDependency, OutputError
@@ -130,7 +134,7 @@ def package_root(
     """Return the root of a ``recipe`` that names a kernel package; made if it is not there.
 
     ``sources`` stands in for the host's ``/etc/apt``. Builders of the same cache wait for each
-    other.
+    other. The root stays as it is until this process ends.
     """
     home = own_cache(cache) / "roots" / recipe.name
     if not refresh:
@@ -158,15 +162,13 @@ def _make(
         cache / "apt" / recipe.architecture, architecture=recipe.architecture, sources=sources
     )
     order, archives = _gather(manager, recipe, refresh=refresh, progress=progress)
-    beside = home.with_name(f".{home.name}.new")
-    old = home.with_name(f".{home.name}.old")
     try:
-        for leftover in (beside, old):
-            _remove(leftover)
+        _sweep(home)  # what an interrupted run left takes room
+        # For its owner only: what is set-uid in there must be no way up for anyone.
+        beside = Path(mkdtemp(prefix=f".{home.name}.", dir=home.parent))
         tree = beside / "tree"
-        tree.mkdir(parents=True)
+        tree.mkdir()
         tree.chmod(0o755)
-        beside.chmod(0o700)  # what is set-uid in there must be no way up for anyone
         make_merged(tree)
         unpack(archives, tree, progress=progress)
         progress("settling the tree")
@@ -174,17 +176,14 @@ def _make(
         run("depmod", "-b", os.fspath(tree), version)
         settle(tree)
         _write_stamp(beside, recipe, version, order)
-        if home.exists():
-            home.replace(old)
-        beside.replace(home)
-        _remove(old)
+        _switch(home, beside)
     except OSError as error:
         raise OutputError(
             f"cannot make the fail-safe root {home}: {error.strerror}",
             hint="see that there is room in the cache folder, or name another in MINDI_CACHE",
         ) from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        _sweep(home)
     made = _read(home, recipe)
     if made is None:
         raise InputError(f"{home} changed while it was made", hint="run the same command again")
@@ -280,7 +279,22 @@ def _write_stamp(home: Path, recipe: Recipe, version: str, order: _Order) -> Non
 
 
 def _read(home: Path, recipe: Recipe) -> FailsafeRoot | None:
-    """Return the root at ``home`` if it is whole and of this recipe."""
+    """Return the root at ``home`` if it is whole and of this recipe, locked until we end."""
+    place = home.resolve()
+    held: int | None = None
+    try:
+        held = _lock(place, fcntl.LOCK_SH)
+    except BlockingIOError:
+        return None  # it is being removed
+    except OSError:
+        pass  # not there, or in a cache that cannot be written, where nobody removes anything
+    root = _read_stamp(place, recipe)
+    if root is None and held is not None:
+        os.close(held)
+    return root
+
+
+def _read_stamp(home: Path, recipe: Recipe) -> FailsafeRoot | None:
     tree = os.fspath(home / "tree")
     try:
         stamp: dict[str, Any] = json.loads((home / "root.json").read_bytes())
@@ -320,6 +334,37 @@ def _locked(cache: Path, progress: Progress) -> Iterator[None]:
         yield
 
 
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
+def _switch(home: Path, made: Path) -> None:
+    """Let ``home`` lead to the root that was ``made``."""
+    link = home.with_name(f".{home.name}.link")
+    link.unlink(missing_ok=True)
+    link.symlink_to(made.name)
+    if home.is_dir() and not home.is_symlink():  # a root in the place of the link
+        home.replace(mkdtemp(prefix=f".{home.name}.", dir=home.parent))
+    link.replace(home)
+
+
+def _sweep(home: Path) -> None:
+    """Remove the roots that ``home`` does not lead to; one in use is left to a later run."""
+    current = home.resolve()
+    for folder in home.parent.resolve().glob(f".{home.name}.*"):
+        if folder == current or folder.is_symlink():
+            continue
+        try:
+            held = _lock(folder, fcntl.LOCK_EX)
+        except OSError:
+            continue
+        (folder / "root.json").unlink(missing_ok=True)  # first, so that no reader begins on it
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def _lock(folder: Path, kind: int) -> int:
+    """Lock a root without waiting; return what keeps the lock, raise OSError if it is taken."""
+    held = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(held, kind | fcntl.LOCK_NB)
+    except OSError:
+        os.close(held)
+        raise
+    return held

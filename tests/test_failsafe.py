@@ -126,22 +126,57 @@ def test_a_damaged_root_is_made_again_without_network(cache: Path, archive: Arch
 def test_a_root_that_gained_a_file_is_made_again(cache: Path, archive: Archive) -> None:
     stray = make(cache, FULL, archive).path / "usr/bin/stray"
     stray.write_bytes(b"")
-    make(cache, FULL, archive)
-    assert not stray.exists()
+    assert not (make(cache, FULL, archive).path / "usr/bin/stray").exists()
 
 
 @pytest.mark.parametrize("stamp", [b"", b"{", b"[]", b'{"recipe": 1}'], ids=repr)
 def test_a_root_with_a_bad_stamp_is_made_again(cache: Path, archive: Archive, stamp: bytes) -> None:
     first = make(cache, FULL, archive)
     (cache / "roots/full/root.json").write_bytes(stamp)
-    assert make(cache, FULL, archive) == first
+    again = make(cache, FULL, archive)
+    assert again.path != first.path
+    assert again.packages == first.packages
 
 
 def test_an_interrupted_root_is_no_root(cache: Path, archive: Archive) -> None:
-    make(cache, FULL, archive)
-    (cache / "roots/full").rename(cache / "roots/.full.new")
-    make(cache, FULL, archive)
-    assert sorted(p.name for p in (cache / "roots").iterdir()) == [".lock", "full"]
+    (cache / "roots/.full.begun/tree").mkdir(parents=True)
+    root = make(cache, FULL, archive)
+    names = {path.name for path in (cache / "roots").iterdir()}
+    assert names == {".lock", "full", root.path.parent.name}
+
+
+def test_a_root_in_the_place_of_the_link_is_used_and_replaced(
+    cache: Path, archive: Archive
+) -> None:
+    made = make(cache, FULL, archive).path.parent
+    (cache / "roots/full").unlink()
+    made.rename(cache / "roots/full")
+    first = make(cache, FULL, archive)
+    assert first.path == cache / "roots/full/tree"
+    assert make(cache, FULL, archive, refresh=True).path != first.path
+
+
+def test_a_refresh_leaves_a_root_to_those_who_use_it(cache: Path, archive: Archive) -> None:
+    program = (
+        "import sys; from pathlib import Path; from mindi.failsafe import Recipe, package_root;"
+        "r = Recipe('kernel', 'amd64', ('linux-image-amd64',), closed=False);"
+        "print(package_root(Path(sys.argv[1]), r, sources=Path(sys.argv[2])).path, flush=True);"
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, cache, archive.etc],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as reader:
+        assert reader.stdout is not None
+        used = Path(reader.stdout.readline().strip())
+        newer = make(cache, KERNEL, archive, refresh=True).path
+        assert newer != used
+        assert (used / f"boot/vmlinuz-{RELEASE}").is_file()
+        reader.communicate("")
+    make(cache, KERNEL, archive, refresh=True)
+    assert not used.exists()
 
 
 def test_another_recipe_of_the_same_name_is_another_root(cache: Path, archive: Archive) -> None:
