@@ -85,7 +85,9 @@ def write_initrd(
     jobs: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Packed:
-    """Write ``closure`` to ``out``; the bytes depend on nothing but the first four and ``early``.
+    """Write ``closure`` to ``out`` as the codec, ``level``, ``timestamp_s`` and ``early`` say.
+
+    The bytes depend on ``closure`` and these, and on nothing else.
 
     ``level`` is 0 to 9, ``early`` an uncompressed archive that goes first, ``cache`` a folder
     for finished frames, ``jobs`` the number of threads (0: one per processor). ``progress``

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from initramfs.errors import InputError, ToolError, UsageError
 from mindi.accelerator import accelerator_for
+from mindi.plainwords import printable_lines
 from mindi.qemu import (
     Accelerator,
     Architecture,
@@ -89,7 +90,9 @@ class BootReport:
             f"  python       {self.verdict.python or 'not reported'}",
             f"  logs         {self.logs}",
         ]
-        return "\n".join(lines + [f"  failed: {reason}" for reason in self.reasons])
+        lines += [f"  failed: {reason}" for reason in self.reasons]
+        # Reasons quote the guest, which may say anything.
+        return printable_lines("\n".join(lines))
 
 
 def architecture_of_image(image: Path) -> Architecture:

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from initramfs.errors import ImageError, UsageError
 from mindi.config import SETTINGS, SYSTEM_FILE, Setting, did_you_mean
+from mindi.plainwords import printable_lines
 
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
@@ -62,7 +63,12 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _add_build(command("build", "build a rescue image"))
     inspect = command("inspect", "show what an image holds")
     inspect.add_argument("image", metavar="IMAGE", help="an ISO or initrd made by mindi")
-    inspect.add_argument("--verify", action="store_true", help="read all of it and check it")
+    inspect.add_argument(
+        "--verify",
+        action="store_true",
+        help="read all of it; check an ISO's files by the SHA-256 that it carries of them, an "
+        "initrd by the checksums of its compressed frames, its content by its own record",
+    )
     why = command("why", "say why something is in an image")
     why.add_argument("image", metavar="IMAGE", help="an ISO or initrd made by mindi")
     why.add_argument("path", metavar="PATH", help="a path in it, or just a name")
@@ -128,19 +134,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(words)
     except ImageError as error:
-        if "--debug" in words:
-            raise
+        _trace(words)
         _complain(error.message, error.hint)
         return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()
         return EXIT_INTERRUPTED
     except KeyboardInterrupt:
-        _complain("interrupted; nothing was left behind", None)
+        _complain("interrupted", None)
         return EXIT_INTERRUPTED
     except Exception as error:
-        if "--debug" in words:
-            raise
+        _trace(words)
         _complain(
             f"a bug in mindi: {type(error).__name__}: {error}",
             "run it again with --debug and report what it shows",
@@ -179,10 +183,19 @@ def _options(command: argparse.ArgumentParser) -> list[str]:
     return re.findall(r"--[a-z][a-z-]+", command.format_help())
 
 
+def _trace(words: Sequence[str]) -> None:
+    """Show where the error that is being handled came from, if that is asked for."""
+    if "--debug" in words:
+        import traceback
+
+        sys.stderr.write(printable_lines(traceback.format_exc()))
+
+
 def _complain(message: str, hint: str | None) -> None:
-    sys.stderr.write(f"mindi: error: {message}\n")
+    # Messages name files of foreign trees and images, and quote guests.
+    sys.stderr.write(f"mindi: error: {printable_lines(message)}\n")
     if hint:
-        sys.stderr.write(f"mindi: hint: {hint}\n")
+        sys.stderr.write(f"mindi: hint: {printable_lines(hint)}\n")
 
 
 if __name__ == "__main__":

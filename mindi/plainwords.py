@@ -12,6 +12,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
+def printable_lines(text: str) -> str:
+    """Return ``text`` as ``printable`` does, but keep its lines and the room of its tabs."""
+    return "\n".join(printable(line) for line in text.expandtabs().split("\n"))
+
+
 def size_words(size_bytes: int) -> str:
     """Return a size such as ``17 bytes``, ``4.6 MB``; the units are powers of 1000."""
     if size_bytes < 1000:

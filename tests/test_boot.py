@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,11 @@ def test_a_report_says_why_it_failed() -> None:
     assert "rescue.iso: FAILED" in text
     assert "failed: the guest's kernel panicked" in text
     assert "ready line   never" in text
+
+
+def test_what_a_guest_says_does_not_steer_the_terminal() -> None:
+    report = replace(failed_report(), reasons=("tool x failed: \x1b[2J\x9b31mfine",))
+    assert "failed: tool x failed: \\x1b[2J\\x9b31mfine" in report.to_text()
 
 
 def test_a_report_is_json() -> None:

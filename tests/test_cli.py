@@ -225,6 +225,23 @@ def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
         assert str(file) in ran.err
 
 
+def test_a_traceback_does_not_change_the_exit_code(tmp_path: Path) -> None:
+    ran = mindi("inspect", tmp_path / "none.img", "--debug")
+    assert ran.status == 4
+    assert "Traceback" in ran.err
+    assert ran.err.splitlines()[-1].startswith("mindi: error: cannot read")
+
+
+@pytest.mark.parametrize("words", [(), ("--debug",)], ids=["plain", "debug"])
+def test_a_hostile_name_in_an_error_does_not_steer_the_terminal(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    ran = mindi("inspect", tmp_path / "\x1b[2Jodd\udcff", *words)
+    assert ran.status == 4
+    assert "\\x1b[2Jodd\\udcff" in ran.err
+    assert "\x1b" not in ran.err
+
+
 @pytest.mark.parametrize("output", ["initramfs", "iso"])
 def test_two_builds_are_byte_identical(tree: RealTree, out: Path, output: str) -> None:
     for name, jobs in (("one", "1"), ("two", "2")):
