@@ -364,6 +364,20 @@ def test_wider_mode_of_a_directory_wins(tree: Tree) -> None:
     assert builder.build().entries["/tmp"].mode == stat.S_IFDIR | 0o1777
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["asked first", "asked last"])
+def test_mode_asked_for_goes_before_the_roots_and_the_usual(tree: Tree, first: bool) -> None:
+    tree.file("/data/file")
+    builder = tree.builder()
+    if first:
+        builder.add_directory("/data", SEED, mode=0o700)
+    builder.add("/data/file", SEED)
+    builder.add("/data", SEED)
+    builder.add_directory("/data", SEED)
+    if not first:
+        builder.add_directory("/data", SEED, mode=0o700)
+    assert builder.build().entries["/data"].mode == stat.S_IFDIR | 0o700
+
+
 def test_library_found_in_the_rpath_of_one_is_missing_for_another(tree: Tree) -> None:
     tree.loader()
     tree.file("/bin/one", replace(program("liba.so"), rpath="/opt"), mode=0o755)
