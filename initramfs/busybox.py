@@ -65,8 +65,11 @@ class Busybox:
         return frozenset(name for name, _ in self.applets)
 
 
-def find_busybox(root: Root) -> Busybox:
-    """Return the BusyBox of ``root``; raise MissingDependency if there is none."""
+def find_busybox(root: Root, *, is_own: bool = False) -> Busybox:
+    """Return the BusyBox of ``root``; raise MissingDependency if there is none.
+
+    ``is_own`` says that the root is the running system, so that it may be executed.
+    """
     for place in PLACES:
         if root.is_file(place):
             break
@@ -75,7 +78,7 @@ def find_busybox(root: Root) -> Busybox:
             f"no busybox in {root.path}, not found in: {', '.join(PLACES)}",
             hint="install a static BusyBox there (Debian: busybox-static)",
         )
-    if root.path == Path("/"):
+    if is_own:
         return Busybox(place, ask(Path(place)))
     names = read_applets(root.read(place), origin=place)
     return Busybox(place, tuple((name, _USUAL.get(name, "bin")) for name in names))

@@ -17,6 +17,7 @@ from initramfs.busybox import (
 )
 from initramfs.closure import Because
 from initramfs.errors import InputError, MissingDependency, ToolError
+from initramfs.rootfs import Root
 from tests.support.busybox import APPLETS, fake_busybox
 from tests.support.tools import require_tool
 from tests.support.tree import Tree
@@ -76,6 +77,18 @@ def test_a_foreign_busybox_is_not_executed(tree: Tree, tmp_path: Path) -> None:
     host.write_bytes(script + fake_busybox())
     assert "mount" in find_busybox(tree.root()).names
     assert not trace.exists()
+
+
+def test_the_running_system_is_not_executed_unless_it_is_the_own_root() -> None:
+    # "--root /" is a root like any other; the binary holds no directories of applets.
+    busybox = find_busybox(Root(Path("/")))
+    assert dict(busybox.applets)["tar"] == "bin"
+    assert dict(busybox.applets)["wc"] == "bin"
+
+
+def test_the_own_busybox_is_asked() -> None:
+    require_tool("busybox", package="busybox-static")
+    assert dict(find_busybox(Root(Path("/")), is_own=True).applets)["wc"] == "usr/bin"
 
 
 def test_a_root_without_busybox_says_where_it_was_looked_for(tree: Tree) -> None:
