@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
+_RANGE = re.compile(r"(.)(?:-(.))?", re.DOTALL)
 _OTHER_WILD = re.compile(r"[?\[\\]")
 # How much of a pattern's literal beginning makes a bucket: up to the vendor of a PCI device,
 # the name of a bus, nothing.
@@ -107,5 +108,9 @@ def _class_end(pattern: str, at: int) -> int | None:
 def _class(members: str) -> str:
     negated = members[0] in "!^"
     inner = members[1:] if negated else members
-    escaped = re.sub(r"([\\\[\]^&~|])", r"\\\1", inner)
-    return f"[{'^' if negated else ''}{escaped}]"
+    # A range that runs backwards has no members, as in glibc; re would refuse it.
+    ranges = [(a, b or a) for a, b in _RANGE.findall(inner) if a <= (b or a)]
+    within = "".join(f"{re.escape(a)}-{re.escape(b)}" for a, b in ranges)
+    if not within:
+        return "." if negated else r"(?!)"
+    return f"[{'^' if negated else ''}{within}]"

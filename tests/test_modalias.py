@@ -34,6 +34,11 @@ def _matches(pattern: str, name: str) -> bool:
         ("of:N?T*", "of:NxT<NULL>C", True),
         ("of:N?T*", "of:NT<NULL>C", False),
         ("a[b-d]-e", "ac_e", True),
+        ("a[z-a]*", "az", False),
+        ("a[!z-a]b", "axb", True),
+        ("a[z-ab]", "ab", True),
+        ("a[--a]", "aZ", True),
+        ("a[x-]", "a-", False),
         ("dmi*:svnA(B)*", "dmi:x:svnA(B).c", True),
     ],
 )
