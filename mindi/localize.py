@@ -6,13 +6,13 @@ glibc: a directory of its own, or a place in the common archive (localedef(1)).
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from initramfs.closure import Because, ClosureBuilder
-from initramfs.errors import InputError, UsageError
+from initramfs.decompress import decompress
+from initramfs.errors import UsageError
 from initramfs.rootfs import Root
 from mindi.toolbox import Toolbox, add_kit, expand
 from mindi.tools import KEYBOARD
@@ -87,7 +87,7 @@ def _keymaps(root: Root, name: str) -> Iterator[str]:
     if not re.fullmatch(r"[\w.+-]+", name):
         return
     for tree in _KEYMAP_TREES:
-        for folder in _directories(root, tree):
+        for folder in _directories(root, tree, set()):
             for suffix in _SUFFIXES:
                 for packed in (".gz", ""):
                     path = f"{folder}/{name.removesuffix(suffix)}{suffix}{packed}"
@@ -95,15 +95,17 @@ def _keymaps(root: Root, name: str) -> Iterator[str]:
                         yield path
 
 
-def _directories(root: Root, top: str) -> Iterator[str]:
-    """Yield ``top`` and the directories below it, those of a PC's keyboard first."""
-    if not root.is_dir(top):
+def _directories(root: Root, top: str, seen: set[str]) -> Iterator[str]:
+    """Yield ``top`` and the directories below it, each once, those of a PC's keyboard first."""
+    found = root.locate(top) if root.is_dir(top) else None
+    if found is None or found.path in seen:
         return
+    seen.add(found.path)
     yield top
     names = sorted(root.list(top), key=lambda name: (name not in ("i386", "include"), name))
     for name in names:
         if "." not in name:
-            yield from _directories(root, f"{top}/{name}")
+            yield from _directories(root, f"{top}/{name}", seen)
 
 
 def _with_includes(root: Root, keymap: str) -> Iterator[str]:
@@ -112,12 +114,7 @@ def _with_includes(root: Root, keymap: str) -> Iterator[str]:
     while pending:
         path = pending.pop()
         yield path
-        data = root.read(path)
-        if data[:2] == b"\x1f\x8b":
-            try:
-                data = gzip.decompress(data)
-            except (OSError, EOFError) as error:
-                raise InputError(f"{path} in {root.path} is damaged: {error}") from error
+        data = decompress(root.read(path), origin=f"{path} in {root.path}")
         for match in _INCLUDE.finditer(data):
             included = next(_keymaps(root, match[1].decode("ascii", "replace")), None)
             if included is not None and included not in seen:

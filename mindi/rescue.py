@@ -7,7 +7,6 @@ What is in the image already (``--add``) is left as it is.
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -24,19 +23,8 @@ from mindi.pythonhome import PythonReport, add_python, python_of, running_python
 from mindi.scripts import MODULE_LIST, Setting, render_scripts
 from mindi.toolbox import AbsentTool, FoundTool, Toolbox, add_kit, expand
 from mindi.tools import KITS, SSHD, UDEV, BootFirmware
+from mindi.udevrules import add_rules
 from restore.contract import LOG, SELFCHECK, Checklist, Startable
-
-# Rules that name devices and load drivers. Not among them: those that assemble what lies on
-# disks (64-md-raid-assembly, 69-lvm, 97-dmraid, 60-kpartx, 70-nvmf-autoconnect), for a rescue
-# environment writes to no disk unasked, and those for desktops.
-_UDEV_RULES = (
-    *("01-md-raid-creating", "10-dm", "11-dm-*", "13-dm-disk", "40-*", "41-*", "50-udev-default"),
-    *("55-dm", "55-scsi-sg3_id", "56-dm-mpath", "56-dm-parts", "56-lvm", "58-scsi-sg3_symlink"),
-    *("59-dasd", "60-block", "60-cdrom_id", "60-persistent-storage*", "60-serial", "61-*"),
-    *("63-md-raid-arrays", "63-scsi-sg3_symlink", "64-btrfs*", "73-special-net-names"),
-    *("75-net-description", "80-drivers", "80-net-setup-link", "80-net-name-slot"),
-    *("95-dm-notify",),
-)
 
 # Loaded if they are in the image: nothing announces the devices that they serve.
 _UNANNOUNCED = (
@@ -105,7 +93,7 @@ def add_rescue_environment(
     is for, None for any. Raises MissingDependency for a root without BusyBox
     or Python, UsageError for a keymap, locale or key that makes no sense.
     """
-    busybox = find_busybox(builder.root)
+    busybox = find_busybox(builder.root, is_own=is_own)
     toolbox = _add_tools(builder, firmware)
     keyboard = add_keyboard(builder, keymap)
     toolbox += keyboard.toolbox
@@ -131,11 +119,7 @@ def _add_tools(builder: ClosureBuilder, firmware: BootFirmware | None) -> Toolbo
             toolbox += add_kit(builder, kit)
     _add_token_handlers(builder)
     if toolbox.path("udevadm"):
-        because = Because("rules of", toolbox.path("udevadm"))
-        for path in expand(builder.root, "/usr/lib/udev/rules.d/*.rules"):
-            name = path.rpartition("/")[2].removesuffix(".rules")
-            if any(fnmatch.fnmatchcase(name, pattern) for pattern in _UDEV_RULES):
-                builder.add(path, because)
+        add_rules(builder, Because("rules of", toolbox.path("udevadm")))
     return toolbox
 
 

@@ -340,7 +340,6 @@ UDEV = Kit(
     _tools("udevadm /usr/lib/systemd/systemd-udevd"),
     (
         "/etc/udev/udev.conf",
-        "/etc/udev/rules.d/*.rules",
         "/usr/lib/udev/*_id",
         "/etc/systemd/network/*.link",
         "/usr/lib/systemd/network/*.link",

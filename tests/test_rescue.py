@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,48 @@ def test_udev_comes_without_the_rules_that_assemble(tree: Tree) -> None:
     assert rules == ["60-block.rules", "80-drivers.rules"]
 
 
+def own_rules(tree: Tree, rules: dict[str, str]) -> list[str]:
+    """Return the names of the rules in an image of a system with ``rules`` of its own."""
+    tree.program("/usr/bin/udevadm")
+    tree.link("/lib/systemd/systemd-udevd", "/usr/bin/udevadm")
+    for name in ("60-block", "70-joystick", "80-net-setup-link"):
+        tree.file(f"/usr/lib/udev/rules.d/{name}.rules")
+    for name, text in rules.items():
+        tree.file(f"/etc/udev/rules.d/{name}.rules", text)
+    closure, _ = build(tree)
+    return [path for path in closure.entries if path.endswith(".rules") and "/etc/" in path]
+
+
+@pytest.mark.parametrize("name", ["70-persistent-net", "60-block", "99-local"])
+def test_rules_of_the_administrator_come_along(name: str, tree: Tree) -> None:
+    text = '# mdadm is not for this\nSUBSYSTEM=="net", NAME="lan"\n'
+    assert own_rules(tree, {name: text}) == [f"/etc/udev/rules.d/{name}.rules"]
+
+
+@pytest.mark.parametrize("name", ["70-joystick", "69-lvm", "65-md-incremental", "64-lvm"])
+def test_a_rule_that_is_left_out_is_so_in_etc_too(name: str, tree: Tree) -> None:
+    assert own_rules(tree, {name: ""}) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'ACTION=="add", RUN+="/sbin/mdadm --incremental $env{DEVNAME}"\n',
+        'RUN{program}+="/usr/sbin/vgchange -aay"\n',
+        'ACTION=="add", \\\n  IMPORT{program}="/usr/sbin/lvm pvscan --cache -aay"\n',
+    ],
+    ids=["mdadm", "vgchange", "lvm"],
+)
+def test_a_rule_that_assembles_stays_out_whatever_its_name(text: str, tree: Tree) -> None:
+    assert own_rules(tree, {"99-local": text}) == []
+
+
+def test_a_rule_that_is_put_out_of_force_stays_so(tree: Tree) -> None:
+    tree.link("/etc/udev/rules.d/80-net-setup-link.rules", "/dev/null")
+    assert own_rules(tree, {}) == []
+    assert "/usr/lib/udev/rules.d/80-net-setup-link.rules" not in build(tree)[0]
+
+
 def test_udevd_keeps_the_name_that_it_goes_by(tree: Tree) -> None:
     tree.program("/usr/bin/udevadm")
     tree.link("/lib/systemd/systemd-udevd", "/usr/bin/udevadm")
@@ -271,6 +314,24 @@ def test_keymap_comes_with_what_it_includes(tree: Tree) -> None:
         *("linux-keys-bare.inc", "qwertz-layout.inc", "de.kmap")
     ]
     assert f"loadkeys -q {maps}/qwertz/de.kmap" in content(closure, "/etc/mindi/rc")
+
+
+def test_a_damaged_keymap_is_named(tree: Tree) -> None:
+    tree.program("/usr/bin/loadkeys")
+    data = bytearray(gzip.compress(b'include "other"\n' * 99, mtime=0))
+    data[12] ^= 0xFF
+    tree.host(tree.file("/usr/share/keymaps/de.kmap.gz")).write_bytes(data)
+    with pytest.raises(InputError, match=r"^/usr/share/keymaps/de\.kmap\.gz in .*: damaged"):
+        build(tree, keymap="de")
+
+
+def test_links_among_keymaps_that_lead_back_are_not_followed_for_ever(tree: Tree) -> None:
+    tree.program("/usr/bin/loadkeys")
+    tree.file("/usr/share/keymaps/i386/de.kmap")
+    for name in ("one", "two", "three"):
+        tree.link(f"/usr/share/keymaps/i386/{name}", ".")
+    with pytest.raises(UsageError, match="no keymap klingon"):
+        build(tree, keymap="klingon")
 
 
 def test_an_unknown_keymap_is_refused(tree: Tree) -> None:
