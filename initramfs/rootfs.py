@@ -142,6 +142,17 @@ class Root:
         except OSError as error:
             raise self._unreadable(found.path, error) from error
 
+    def scan(self, canonical: str) -> tuple[os.DirEntry[str], ...]:
+        """Return the entries of a directory by its *canonical* path, sorted by name.
+
+        For large directories: their kinds are known without a look at each. Raises InputError.
+        """
+        try:
+            with os.scandir(self.host(canonical)) as entries:
+                return tuple(sorted(entries, key=lambda entry: entry.name))
+        except OSError as error:
+            raise self._unreadable(canonical, error) from error
+
     def glob(self, pattern: str) -> tuple[str, ...]:
         """Return the sorted paths that ``pattern`` (absolute, glob(7)) matches and that exist.
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import fnmatch
 import importlib.util
-import os
 import re
 import sys
 import sysconfig
@@ -259,11 +258,16 @@ def _ours(directory: Path, image: str) -> Iterator[Source]:
     yield from _walk(Root(directory), "/", image, f"{directory.name}.")
 
 
-def _walk(root: Root, directory: str, image: str, prefix: str) -> Iterator[Source]:
-    """Yield the sources below ``directory`` that are wanted, in the order of their names."""
-    with os.scandir(root.host(directory)) as scanned:
-        entries = sorted(scanned, key=lambda entry: entry.name)
-    for entry in entries:
+def _walk(
+    root: Root, directory: str, image: str, prefix: str, *, above: tuple[str, ...] = ()
+) -> Iterator[Source]:
+    """Yield the sources below ``directory`` that are wanted, in the order of their names.
+
+    ``above`` are the directories on the way to it: a link that leads back to one is left out.
+    """
+    if directory in above:
+        return
+    for entry in root.scan(directory):
         module = prefix + entry.name.removesuffix(".py")
         if _IS_DROPPED.match(module) or entry.name in ("tests", "test", "__pycache__"):
             continue
@@ -275,7 +279,8 @@ def _walk(root: Root, directory: str, image: str, prefix: str) -> Iterator[Sourc
                 continue
             place, is_directory = found.path, root.is_dir(found.path)
         if is_directory:
-            yield from _walk(root, place, f"{image}/{entry.name}", f"{module}.")
+            below = f"{image}/{entry.name}"
+            yield from _walk(root, place, below, f"{module}.", above=(*above, directory))
         elif entry.name.endswith(".py"):
             yield Source(root.host(place), f"{image}/{entry.name}")
 
@@ -293,14 +298,22 @@ def _add_compiled(builder: ClosureBuilder, home: PythonHome, *, by: str) -> None
             builder.add_needs_of(shared, Because("needed by", added))
 
 
-def _shared_objects(root: Root, place: str, library: str, prefix: str) -> Iterator[tuple[str, str]]:
-    """Yield (path in the root, path in the image) of the compiled modules at ``place``."""
+def _shared_objects(
+    root: Root, place: str, library: str, prefix: str, *, above: tuple[str, ...] = ()
+) -> Iterator[tuple[str, str]]:
+    """Yield (path in the root, path in the image) of the compiled modules at ``place``.
+
+    ``above`` as in ``_walk``.
+    """
     name = place.rpartition("/")[2]
     module = prefix + name.partition(".")[0]
     if _IS_DROPPED.match(module):
         return
     if name.endswith(".so"):
         yield place, f"{library}/{name}"
-    elif root.is_dir(place):
-        for below in root.list(place):
-            yield from _shared_objects(root, f"{place}/{below}", f"{library}/{name}", f"{module}.")
+    elif root.is_dir(place) and (found := root.locate(place)) and found.path not in above:
+        way = (*above, found.path)
+        image = f"{library}/{name}"
+        for entry in root.list(place):
+            below = f"{place}/{entry}"
+            yield from _shared_objects(root, below, image, f"{module}.", above=way)

@@ -11,6 +11,7 @@ import struct
 
 _MAGIC = b"\x7fELF"
 _PT_NULL = 0
+_HEADER_BYTES = {True: 64, False: 52}
 
 
 def stripped(data: bytes) -> bytes:
@@ -27,8 +28,9 @@ def stripped(data: bytes) -> bytes:
     phoff, _, flags, ehsize, phentsize, phnum, shentsize, _, _ = struct.unpack_from(
         layout, data, at
     )
-    end = max(ehsize, phoff + phnum * phentsize)
-    if end > len(data) or phentsize != (56 if wide else 32):
+    # Without segments there is nothing for a loader, and all is for somebody else.
+    end = max(_HEADER_BYTES[wide], ehsize, phoff + phnum * phentsize)
+    if not phnum or end > len(data) or phentsize != (56 if wide else 32):
         return data
     for number in range(phnum):
         place = phoff + number * phentsize

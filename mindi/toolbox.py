@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -85,12 +86,23 @@ def find_tool(root: Root, tool: Tool) -> str | None:
 
 def _add_data(builder: ClosureBuilder, path: str, because: Because) -> None:
     """As ``add_any``, but plain data is not looked into: GRUB alone has 500 ELF modules."""
+    if _is_out_of_force(builder.root, path):
+        builder.add_link(path, os.devnull, because)
+        return
     found = builder.root.locate(path)
     is_code = found is None or found.status.st_mode & 0o111 or ".so" in path
     if is_code or not builder.root.is_file(path):
         add_any(builder, path, because)
     else:
         builder.add_leaf(path, because)
+
+
+def _is_out_of_force(root: Root, path: str) -> bool:
+    """Tell whether an administrator's link to /dev/null hides what is shipped under this name."""
+    here = root.locate_link(path)
+    if here is None or not stat.S_ISLNK(here.status.st_mode):
+        return False
+    return os.readlink(root.host(here.path)) == os.devnull  # noqa: PTH115 as it is written
 
 
 def add_any(builder: ClosureBuilder, path: str, because: Because) -> None:
@@ -113,9 +125,7 @@ def links_to(root: Root, path: str) -> tuple[str, ...]:
         if place is None or place.path in seen:
             continue
         seen.add(place.path)
-        with os.scandir(root.host(place.path)) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_symlink())
-        for name in names:
+        for name in [entry.name for entry in root.scan(place.path) if entry.is_symlink()]:
             link = f"{place.path}/{name}"
             end = root.locate(link)
             if end is not None and end.path == found.path:

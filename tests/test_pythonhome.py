@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import py_compile
+import struct
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from initramfs.libraries import Libraries
 from initramfs.rootfs import Root
 from mindi.pythonhome import PythonHome, PythonReport, add_python, python_of, running_python
 from mindi.strip import stripped
+from tests.support.rights import run_bound
 from tests.support.tree import Tree
 
 OURS = Path(restore.__file__ or "").parent.parent
@@ -166,6 +168,38 @@ def test_links_of_another_root_stay_in_it(tree: Tree) -> None:
     assert "/srv/package/inside.pyc" in closure
 
 
+def test_links_that_lead_back_are_left_out(tree: Tree) -> None:
+    python_tree(tree)
+    library = f"/usr/lib/python{OWN}"
+    tree.link(f"{library}/self", ".")
+    tree.link(f"{library}/json/up", "..")
+    packages = "/usr/lib/python3/dist-packages"
+    tree.library(f"{packages}/zstandard/backend.so")
+    for name in ("one", "two"):
+        tree.link(f"{packages}/zstandard/{name}", ".")
+    closure = image(tree)
+    assert f"{library}/json/__init__.pyc" in closure
+    assert f"{library}/zstandard/backend.so" in closure
+    below = (f"{library}/self/", f"{library}/json/up/", f"{library}/zstandard/one/")
+    assert [path for path in closure.entries if path.startswith(below)] == []
+
+
+def test_a_library_that_cannot_be_listed_is_named(tree: Tree) -> None:
+    python_tree(tree)
+    tree.host(f"/usr/lib/python{OWN}/json").chmod(0o111)
+    program = """
+import sys, pathlib
+from initramfs.errors import InputError
+from tests.support.tree import Tree
+from tests.test_pythonhome import image
+try:
+    image(Tree(pathlib.Path(sys.argv[1])))
+except InputError as error:
+    print(error)
+"""
+    assert run_bound(program, tree.path).startswith(f"cannot read /usr/lib/python{OWN}/json in")
+
+
 def test_bytecode_of_another_root_is_not_read(tree: Tree) -> None:
     python_tree(tree)
     source = tree.host(f"/usr/lib/python{OWN}/os.py")
@@ -191,6 +225,21 @@ def test_stripping_takes_sections_and_nothing_else() -> None:
     short = stripped(data)
     assert short[64:] == data[64 : len(short)]
     assert stripped(short) == short
+
+
+@pytest.mark.parametrize("kind", [1, 2], ids=["32 bits", "64 bits"])
+def test_an_elf_file_without_segments_stays_as_it_is(kind: int) -> None:
+    size = 56 if kind == 2 else 32
+    layout = "<QQIHHHHHH" if kind == 2 else "<IIIHHHHHH"
+    data = bytearray(b"\x7fELF" + bytes([kind, 1]) + bytes(90))
+    struct.pack_into(layout, data, 32 if kind == 2 else 28, 0, 0, 0, 0, size, 0, 0, 0, 0)
+    assert stripped(bytes(data)) == data
+
+
+def test_an_elf_file_keeps_its_header() -> None:
+    data = bytearray(b"\x7fELF\x02\x01" + bytes(130))
+    struct.pack_into("<QQIHHHHHH", data, 32, 0, 0, 0, 0, 56, 1, 0, 0, 0)
+    assert len(stripped(bytes(data))) == 64
 
 
 @pytest.mark.parametrize(

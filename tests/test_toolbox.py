@@ -10,6 +10,7 @@ import pytest
 from initramfs.rootfs import Root
 from mindi.toolbox import add_kit, expand, find_tool, links_to
 from mindi.tools import KITS, Family, Kit, Tool
+from tests.support.rights import run_bound
 from tests.support.tree import Tree
 
 
@@ -68,6 +69,32 @@ def test_all_names_of_a_tool_come_along(tree: Tree) -> None:
     closure = builder.build()
     assert closure.entries["/usr/sbin/lvcreate"].target == "lvm"
     assert "/usr/sbin/other" not in closure
+
+
+def test_what_is_put_out_of_force_stays_so(tree: Tree) -> None:
+    tree.program("/usr/bin/udevadm")
+    tree.link("/etc/systemd/network/99-default.link", "/dev/null")
+    kit = Kit(Family.SYSTEM, "udev", (Tool("udevadm"),), ("/etc/systemd/network/*.link",))
+    builder = tree.builder()
+    add_kit(builder, kit)
+    closure = builder.build()
+    assert closure.entries["/etc/systemd/network/99-default.link"].target == "/dev/null"
+
+
+def test_programs_that_cannot_be_listed_are_named(tree: Tree) -> None:
+    tree.program("/usr/sbin/lvm")
+    tree.host(tree.directory("/usr/bin")).chmod(0o111)
+    program = """
+import sys, pathlib
+from initramfs.errors import InputError
+from initramfs.rootfs import Root
+from mindi.toolbox import links_to
+try:
+    links_to(Root(pathlib.Path(sys.argv[1])), "/usr/sbin/lvm")
+except InputError as error:
+    print(error)
+"""
+    assert run_bound(program, tree.path).startswith("cannot read /usr/bin in the root tree")
 
 
 def test_links_are_found_once_in_a_merged_usr(tree: Tree) -> None:
