@@ -118,7 +118,7 @@ def full_root(
         f"full-{flavour}-{machine}",
         machine,
         (kernel_package(flavour, machine), *required_packages()),
-        rescue_packages(),
+        rescue_packages(machine),
     )
     return package_root(cache, recipe, refresh=refresh, progress=progress)
 

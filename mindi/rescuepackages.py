@@ -48,10 +48,7 @@ RESCUE = {
     """,
     "partitions": "gdisk parted",
     "boot loaders": """
-        efibootmgr efivar extlinux grub-common grub-efi-amd64-bin grub-efi-amd64-signed
-        grub-efi-arm64-bin grub-efi-arm64-signed grub-efi-ia32-bin grub-pc-bin grub2-common
-        isolinux mokutil shim-signed shim-unsigned syslinux syslinux-common syslinux-efi
-        syslinux-utils
+        efibootmgr efivar grub-common grub2-common mokutil shim-signed shim-unsigned
     """,
     "network": """
         bridge-utils ca-certificates cifs-utils curl ethtool ifenslave iproute2 iputils-ping
@@ -74,9 +71,24 @@ RESCUE = {
 }
 
 
-def rescue_packages() -> tuple[str, ...]:
-    """Return all of ``RESCUE`` in one sorted row."""
-    return tuple(sorted(name for names in RESCUE.values() for name in names.split()))
+# Boot loaders of one architecture alone (dpkg's name of it).
+_OF_ARCHITECTURE = {
+    "amd64": """
+        extlinux grub-efi-amd64-bin grub-efi-amd64-signed grub-efi-ia32-bin grub-pc-bin isolinux
+        syslinux syslinux-common syslinux-efi syslinux-utils
+    """,
+    "i386": """
+        extlinux grub-efi-amd64-bin grub-efi-ia32-bin grub-pc-bin isolinux syslinux
+        syslinux-common syslinux-efi syslinux-utils
+    """,
+    "arm64": "grub-efi-arm64-bin grub-efi-arm64-signed",
+}
+
+
+def rescue_packages(architecture: str) -> tuple[str, ...]:
+    """Return all of ``RESCUE`` and what the architecture has besides, in one sorted row."""
+    rows = (*RESCUE.values(), _OF_ARCHITECTURE.get(architecture, ""))
+    return tuple(sorted(name for names in rows for name in names.split()))
 
 
 def required_packages() -> tuple[str, ...]:
