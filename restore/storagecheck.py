@@ -66,7 +66,7 @@ def trials(lvm: str | None, mdadm: str | None, cryptsetup: str | None) -> Iterat
 
 
 def run_trial(trial: Trial, directory: Path) -> TrialOutcome:
-    """Run one trial, with its files in ``directory`` (a tmpfs), and clean up."""
+    """Run one trial, with its files in ``directory`` (in memory), and clean up."""
     with tempfile.TemporaryDirectory(dir=directory, prefix="mindi-check-") as place:
         try:
             trial.run(trial.tool, Path(place))
