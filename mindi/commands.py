@@ -98,7 +98,9 @@ def _doctor(arguments: argparse.Namespace, teller: Narrator) -> int:
 
 
 def _boot(arguments: argparse.Namespace, teller: Narrator) -> int:
+    from mindi.accelerator import accelerator_for
     from mindi.boot import architecture_of_image, boot_source, check, direct_cmdline, interact
+    from mindi.cachefolder import cache_folder, own_cache
     from mindi.qemu import Firmware, Machine, Medium
 
     kernel = Path(arguments.kernel) if arguments.kernel else None
@@ -120,12 +122,13 @@ def _boot(arguments: argparse.Namespace, teller: Narrator) -> int:
             words=tuple(arguments.words.split()),
             architecture=architecture,
         )
+        accelerator = accelerator_for(machine.architecture, own_cache(cache_folder(os.environ)))
         if not arguments.check:
             teller.say("ctrl-a x ends the machine, ctrl-a c is QEMU's monitor")
             teller.close()
-            return interact(machine)
+            return interact(machine, accelerator=accelerator)
         with teller.step("boot and self-check") as step:
-            report = check(machine, tell=step.note)
+            report = check(machine, accelerator=accelerator, tell=step.note)
     teller.close()
     _print(report.to_json() if arguments.json else report.to_text())
     return 0 if report.ok else 1
