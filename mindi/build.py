@@ -17,7 +17,7 @@ from initramfs.hostmodules import HostModules, gather_host
 from initramfs.microcode import early_cpio, parse_cpuinfo
 from initramfs.pack import Packed, write_initrd
 from mindi.compose import Composition, compose
-from mindi.kernel import Kernel
+from mindi.kernel import Kernel, is_signed
 from mindi.output import check_writable, written_whole
 from mindi.progress import Narrator
 from mindi.record import (
@@ -32,6 +32,7 @@ from mindi.sources import Sources, find_sources
 from mindi.spec import ImageSpec, Output, Selection
 from mindi.tools import BootFirmware
 from mindi.version import version
+from restore.contract import Mode
 
 _READ_BYTES = 1 << 20
 
@@ -249,9 +250,13 @@ def _write_iso(
     host = spec.host_name if spec.selection is Selection.HOST_ONLY else "any machine"
     menu = rescue_menu(
         image_title(host, spec.timestamp_s),
+        modes=(Mode.EXPERT, Mode.SELFCHECK),
         kernel_arguments=spec.kernel_arguments,
         architecture=record.architecture,
     )
+    signed = is_signed(sources.kernel.image)
+    if boot.has_secure_boot and not signed:
+        teller.say("the kernel is not signed: a machine with Secure Boot will not start it")
     with tempfile.TemporaryDirectory(prefix=".mindi-", dir=spec.file.parent) as folder:
         initrd = Path(folder) / "initrd.img"
         packed = _pack(spec, sources, composition, record, initrd, teller)
@@ -264,6 +269,7 @@ def _write_iso(
                     boot=boot,
                     label=spec.label,
                     timestamp_s=spec.timestamp_s,
+                    signed=signed,
                     private=composition.closure.is_private,
                 ),
                 spec.file,
@@ -274,7 +280,14 @@ def _write_iso(
 
 
 def _wrapped(title: str, words: str) -> str:
-    return textwrap.fill(words, 100, initial_indent=f"  {title:<13}", subsequent_indent=" " * 15)
+    return textwrap.fill(
+        words,
+        100,
+        initial_indent=f"  {title:<13}",
+        subsequent_indent=" " * 15,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _mib(size_bytes: int) -> str:

@@ -68,7 +68,8 @@ class IsoSpec:
 
     ``extra`` maps absolute paths on the image to files of the build host. ``label`` is the volume
     label, at most 32 ASCII characters. ``timestamp_s`` is every date on it, seconds since 1970. A
-    ``private`` image is for its owner's eyes alone.
+    ``private`` image is for its owner's eyes alone. ``signed`` says whether the kernel bears a
+    signature for Secure Boot.
     """
 
     kernel: Path
@@ -77,6 +78,7 @@ class IsoSpec:
     boot: BootFiles
     label: str
     timestamp_s: int
+    signed: bool = True
     private: bool = False
     extra: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -128,7 +130,7 @@ def write_iso(spec: IsoSpec, out: Path, *, progress: Progress | None = None) -> 
         identity=identity,
         kernel_sha256=digests[0],
         initrd_sha256=digests[1],
-        boots=_boots(spec.boot),
+        boots=_boots(spec.boot, signed=spec.signed),
     )
 
 
@@ -326,9 +328,9 @@ def _forget(image: BinaryIO) -> None:
     os.posix_fadvise(image.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _boots(boot: BootFiles) -> tuple[str, ...]:
+def _boots(boot: BootFiles, *, signed: bool) -> tuple[str, ...]:
     ways = ["BIOS"] if boot.bios is not None else []
     for loader in boot.uefi:
-        secure = " with Secure Boot" if loader.kind is UefiKind.SIGNED else ""
+        secure = " with Secure Boot" if signed and loader.kind is UefiKind.SIGNED else ""
         ways.append(f"UEFI {loader.machine.value}{secure}")
     return tuple(ways)

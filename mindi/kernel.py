@@ -6,15 +6,16 @@ Image that carries its banner ``Linux version ...``.
 
 from __future__ import annotations
 
-import gzip
+import os
 import platform
 import re
+import stat
 import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from initramfs.codec import Codec
+from initramfs.decompress import decompress
 from initramfs.errors import InputError, MissingDependency
 from initramfs.rootfs import Root
 
@@ -28,6 +29,9 @@ _KERNEL_VERSION = 0x20E
 _PE_POINTER = 0x3C
 _PE32_PLUS = 0x20B
 _SECTOR_BYTES = 512
+_HEAD_BYTES = 0x10000
+# No kernel is larger; what is, is something else, and is not read whole to find out.
+_LIMIT_BYTES = 256 << 20
 _BANNER = re.compile(rb"Linux version (\S+)")
 
 
@@ -53,18 +57,15 @@ def read_version(image: Path) -> str:
     """Return the release of a kernel image; raise InputError if it is none or is cut short."""
     try:
         with image.open("rb") as stream:
-            head = stream.read(0x10000)
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise InputError(f"{image} is no kernel: it is no regular file")
+            head = stream.read(_HEAD_BYTES)
             if len(head) > _KERNEL_VERSION + 2 and head[_HEADER_MAGIC:][:4] == b"HdrS":
                 return _read_bzimage(image, head)
-            data = head + stream.read()
+            data = head + stream.read(_LIMIT_BYTES)
     except OSError as error:
         raise InputError(f"cannot read the kernel {image}: {error.strerror}") from error
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (EOFError, OSError, zlib.error) as error:
-            raise InputError(f"the kernel {image} is damaged: {error}") from error
-    banner = _BANNER.search(data)
+    banner = _BANNER.search(decompress(data, origin=f"the kernel {image}"))
     if banner is None:
         raise InputError(
             f"{image} is no kernel: it has neither an x86 boot header nor a Linux banner",
@@ -107,6 +108,15 @@ def _signature_end(head: bytes) -> int:
     directories = optional + (112 if magic == _PE32_PLUS else 96)
     offset, size = struct.unpack_from("<II", head, directories + 4 * 8)
     return int(offset + size) if size else 0
+
+
+def is_signed(image: Path) -> bool:
+    """Tell whether a kernel bears a signature, without which Secure Boot does not start it."""
+    try:
+        with image.open("rb") as stream:
+            return _signature_end(stream.read(_HEAD_BYTES)) > 0
+    except OSError as error:
+        raise InputError(f"cannot read the kernel {image}: {error.strerror}") from error
 
 
 def find_image(root: Root, version: str) -> Path | None:

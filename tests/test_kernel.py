@@ -10,7 +10,7 @@ import pytest
 
 from initramfs.errors import InputError, MissingDependency
 from initramfs.rootfs import Root
-from mindi.kernel import kernel_at, kernel_of_root, read_version, version_key
+from mindi.kernel import is_signed, kernel_at, kernel_of_root, read_version, version_key
 
 
 def bzimage(version: str, *, setup_sectors: int = 3, payload_bytes: int = 4096) -> bytes:
@@ -23,6 +23,15 @@ def bzimage(version: str, *, setup_sectors: int = 3, payload_bytes: int = 4096) 
     struct.pack_into("<H", setup, 0x20E, 0x300)
     setup[0x500 : 0x500 + len(text)] = text
     return bytes(setup) + b"\x90" * payload_bytes
+
+
+def signed_bzimage(version: str) -> bytes:
+    """Build one with a PE header (32+) that names a signature of 8 bytes, at its end."""
+    image = bytearray(bzimage(version))
+    image[0:2], image[0x40:0x44], image[0x58:0x5A] = b"MZ", b"PE\0\0", b"\x0b\x02"
+    struct.pack_into("<I", image, 0x3C, 0x40)
+    struct.pack_into("<II", image, 0x58 + 112 + 32, len(image), 8)
+    return bytes(image) + b"12345678"
 
 
 def kernel_tree(top: Path, *versions: str) -> Root:
@@ -62,6 +71,28 @@ def test_what_is_no_kernel_is_refused(tmp_path: Path, content: bytes) -> None:
     image.write_bytes(content)
     with pytest.raises(InputError):
         read_version(image)
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
+def test_a_device_is_no_kernel(device: str) -> None:
+    with pytest.raises(InputError, match="no regular file"):
+        read_version(Path(device))
+
+
+def test_a_kernel_without_a_signature_is_told_apart(tmp_path: Path) -> None:
+    unsigned, signed = tmp_path / "unsigned", tmp_path / "signed"
+    unsigned.write_bytes(bzimage("6.1.0"))
+    signed.write_bytes(signed_bzimage("6.1.0"))
+    assert not is_signed(unsigned)
+    assert is_signed(signed)
+    assert read_version(signed) == "6.1.0"
+
+
+def test_a_cut_signature_is_noticed(tmp_path: Path) -> None:
+    kernel = tmp_path / "vmlinuz"
+    kernel.write_bytes(signed_bzimage("6.1.0")[:-1])
+    with pytest.raises(InputError, match="cut short"):
+        read_version(kernel)
 
 
 def test_the_newest_kernel_of_a_root_is_taken(tmp_path: Path) -> None:
