@@ -7,18 +7,22 @@ cache by the digest of its sources.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import marshal
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 
 from initramfs.checkedcache import CheckedCache
 from initramfs.errors import InputError
+from mindi import compileworker
+from mindi.compileworker import compile_texts
 
 # PEP 552: magic, flags (bit 0: hash-based, bit 1: to be checked), and 8 bytes of hash, which
 # nobody looks at in a file that is not to be checked.
@@ -104,23 +108,76 @@ def _compile_all(sources: list[Source], *, cache: Path | None, jobs: int) -> lis
             return list(marshal.loads(kept))  # noqa: S302 what we kept, and it is plain bytes
     size = sum(len(text) for text, _ in texts)
     workers = min(jobs, 1 + size // _WORTH_A_PROCESS_BYTES)
-    if workers > 1:
-        with ProcessPoolExecutor(workers) as pool:
-            codes = list(pool.map(_compile, texts, chunksize=8))
-    else:
-        codes = [_compile(text) for text in texts]
+    codes = _compile_shares(_shares(texts, workers))
     if shelf is not None:
         shelf.store(key, marshal.dumps(codes))
         shelf.evict()
     return codes
 
 
-def _compile(text: tuple[bytes, str]) -> bytes:
-    source, name = text
+def _shares(texts: list[tuple[bytes, str]], count: int) -> list[list[tuple[bytes, str]]]:
+    """Cut into ``count`` runs of about the same size, in order."""
+    total, before = 1 + sum(len(text) for text, _ in texts), 0
+    shares: list[list[tuple[bytes, str]]] = [[] for _ in range(max(count, 1))]
+    for text, name in texts:
+        shares[before * len(shares) // total].append((text, name))
+        before += len(text)
+    return shares
+
+
+def _compile_shares(shares: list[list[tuple[bytes, str]]]) -> list[bytes]:
+    """Compile the first share here, and each other in a process of its own meanwhile.
+
+    These are interpreters on pipes and no pool: a pool's threads and callbacks swallow an
+    interrupt, and its processes inherit our handlers and outlive us.
+    """
+    workers: list[subprocess.Popen[bytes]] = []
     try:
-        return marshal.dumps(compile(source, name, "exec", dont_inherit=True, optimize=0))
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise InputError(f"cannot compile {name}: {error}") from error
+        for share in shares[1:]:
+            workers.append(_worker())
+            _send(workers[-1], share)
+        codes = _checked(compile_texts(shares[0]))
+        for worker in workers:
+            codes += _received(worker)
+    finally:
+        for worker in workers:
+            worker.kill()
+            with contextlib.suppress(BrokenPipeError), worker:  # closes the pipes, waits
+                pass
+    return codes
+
+
+def _worker() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", compileworker.__file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        process_group=0,  # Ctrl-C is for us: it would end with a traceback
+    )
+
+
+def _send(worker: subprocess.Popen[bytes], share: list[tuple[bytes, str]]) -> None:
+    assert worker.stdin is not None  # noqa: S101 it is a pipe
+    with contextlib.suppress(BrokenPipeError), worker.stdin:
+        worker.stdin.write(marshal.dumps(share))
+
+
+def _received(worker: subprocess.Popen[bytes]) -> list[bytes]:
+    assert worker.stdout is not None  # noqa: S101 it is a pipe
+    answer = worker.stdout.read()
+    if worker.wait() != 0:
+        raise InputError(
+            f"cannot compile the Python sources: the compiler ended with {worker.returncode}",
+            hint="build with --jobs 1, or where there is more memory",
+        )
+    return _checked(marshal.loads(answer))  # noqa: S302 of our own program
+
+
+def _checked(made: tuple[list[bytes], str]) -> list[bytes]:
+    codes, wrong = made
+    if wrong:
+        raise InputError(wrong)
+    return codes
 
 
 def _digest(texts: list[tuple[bytes, str]]) -> str:

@@ -20,6 +20,7 @@ from mindi.plainwords import printable_lines
 
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _DESCRIPTION = """\
 Disaster recovery for Linux: build a bootable rescue image, look into it, boot it.
@@ -129,8 +130,9 @@ def _add_boot(boot: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupted)
+    for number in _INTERRUPTS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _interrupted)
     try:
         return _dispatch(words)
     except ImageError as error:
@@ -154,6 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _interrupted(number: int, frame: FrameType | None) -> None:
     del number, frame
+    for each in _INTERRUPTS:  # a second one would break the cleaning up
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -144,3 +144,13 @@ def test_a_source_that_is_no_python_is_named(source: Source) -> None:
     source.path.write_text("this is no Python\n")
     with pytest.raises(InputError, match="cannot compile /usr/lib/python3.11/module.py"):
         made(source)
+
+
+def test_a_source_that_is_no_python_is_named_by_another_process(tmp_path: Path) -> None:
+    sources = []
+    for number in range(6):
+        path = tmp_path / f"big{number}.py"
+        path.write_text("x = [1, 2, 3]\n" * 20_000 + ("no Python\n" if number == 5 else ""))
+        sources.append(Source(path, f"/lib/big{number}.py"))
+    with pytest.raises(InputError, match="cannot compile /lib/big5.py"):
+        made(*sources, jobs=2)

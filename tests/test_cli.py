@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -278,3 +282,76 @@ def test_a_warm_cache_gives_the_same_bytes(tree: RealTree, out: Path, tmp_path: 
         reports[1]["frames"],
     )
     assert (out / "cold").read_bytes() == (out / "warm").read_bytes()
+
+
+def of_session(session: int) -> list[int]:
+    """Return the processes of a session that are still running, or stopped."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def while_compiling(tree: RealTree, out: Path) -> subprocess.Popen[str]:
+    """Start a build in a session of its own; return when a second process compiles."""
+    process = subprocess.Popen(
+        [
+            *("env", "--default-signal=INT,TERM", sys.executable, "-m", "mindi.cli", "build"),
+            *("--output", "initramfs", "--root", tree.path, "-o", out / "a.img"),
+            *("--no-cache", "--jobs", "2"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while len(of_session(process.pid)) < 2:
+        assert process.poll() is None, "it never compiled with a second process"
+        time.sleep(0.002)
+    return process
+
+
+def all_gone(session: int) -> bool:
+    """Wait for the last process of a session, at most for ten seconds."""
+    until = time.monotonic() + 10
+    while of_session(session) and time.monotonic() < until:
+        time.sleep(0.02)
+    return of_session(session) == []
+
+
+@pytest.mark.parametrize("times", [1, 3], ids=["once", "thrice"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("later_s", [0.0, 0.02, 0.08, 0.15])
+def test_an_interrupt_while_compiling_leaves_nothing(
+    tree: RealTree, out: Path, later_s: float, number: signal.Signals, times: int
+) -> None:
+    # The processes of a pool took the signal too, and the build hung or went on.
+    process = while_compiling(tree, out)
+    try:
+        time.sleep(later_s)
+        for _ in range(times):
+            os.killpg(process.pid, number)
+        _, said = process.communicate(timeout=20)
+        assert (process.returncode, said) == (130, "mindi: error: interrupted\n")
+        assert all_gone(process.pid)
+        assert list(out.iterdir()) == []
+    finally:
+        for each in of_session(process.pid):
+            os.kill(each, signal.SIGKILL)
+
+
+def test_a_killed_build_leaves_no_process(tree: RealTree, out: Path) -> None:
+    process = while_compiling(tree, out)
+    try:
+        process.kill()
+        process.wait()
+        assert all_gone(process.pid)
+    finally:
+        process.communicate()
+        for each in of_session(process.pid):
+            os.kill(each, signal.SIGKILL)
