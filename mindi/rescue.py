@@ -19,6 +19,7 @@ from initramfs.closure import Because, ClosureBuilder
 from initramfs.errors import InputError, MissingDependency, UsageError
 from initramfs.rootfs import Root
 from mindi.localize import Keyboard, add_keyboard, add_locale
+from mindi.modprobeconf import add_modprobe_settings
 from mindi.pythonhome import PythonReport, add_python, python_of, running_python
 from mindi.scripts import MODULE_LIST, Setting, render_scripts
 from mindi.toolbox import AbsentTool, FoundTool, Toolbox, add_kit, expand
@@ -57,7 +58,13 @@ sgx:x:108:
 nogroup:x:65534:
 """
 
-_KEY = re.compile(r"^(?:\S+ )?(?:ssh|ecdsa|sk)-[\w@.-]+ AAAA[\w+/=]+", re.MULTILINE)
+# As sshd(8) has it, "AUTHORIZED_KEYS FILE FORMAT": options hold spaces in quotes alone.
+_KEY = re.compile(
+    r"""^[ \t]*(?!\#)
+    (?: (?: [^\s"] | "(?: \\" | \\(?!") | [^"\\\n] )*" )+ [ \t]+ )?
+    (?:ssh|ecdsa|sk)-[\w@.-]+ [ \t]+ AAAA[\w+/=]+""",
+    re.MULTILINE | re.VERBOSE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +125,8 @@ def _add_tools(builder: ClosureBuilder, firmware: BootFirmware | None) -> Toolbo
         if firmware is None or kit.firmware in (None, firmware):
             toolbox += add_kit(builder, kit)
     _add_token_handlers(builder)
+    if toolbox.path("modprobe"):
+        add_modprobe_settings(builder, Because("settings of", toolbox.path("modprobe")))
     if toolbox.path("udevadm"):
         add_rules(builder, Because("rules of", toolbox.path("udevadm")))
     return toolbox

@@ -126,6 +126,7 @@ def _names(setting: Setting) -> dict[str, object]:
         "programs_of_modes": _PROGRAMS_OF_MODES,
         "programs": Programs.of(toolbox, with_sshd=setting.with_sshd),
         "has_init": "init" in setting.applets,
+        "has_resize": "resize" in setting.applets,
         "start_limit_s": _START_LIMIT_S,
         "lib": f"{HOME}/lib.sh",
         "inittab": f"{HOME}/inittab",

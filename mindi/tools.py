@@ -108,7 +108,6 @@ KITS: tuple[Kit, ...] = (
             *_tools("kmod modprobe modinfo depmod insmod rmmod"),
             *_tools("lsmod", "-?", statuses=(1,)),
         ),
-        ("/etc/modprobe.d/*.conf", "/usr/lib/modprobe.d/*.conf"),
     ),
     Kit(
         Family.SYSTEM,
@@ -173,6 +172,20 @@ KITS: tuple[Kit, ...] = (
         ),
     ),
     Kit(Family.FILESYSTEMS, "f2fs-tools", _tools("mkfs.f2fs fsck.f2fs resize.f2fs", "-V")),
+    Kit(
+        Family.FILESYSTEMS,
+        "util-linux",
+        _tools("mkfs fsck mkfs.minix fsck.minix mkfs.cramfs fsck.cramfs mkfs.bfs"),
+    ),
+    Kit(Family.FILESYSTEMS, "udftools", _tools("mkudffs mkfs.udf udflabel", "-h", statuses=(1,))),
+    Kit(Family.FILESYSTEMS, "squashfs-tools", _tools("mksquashfs unsquashfs", "-h")),
+    Kit(Family.FILESYSTEMS, "quota", _tools("quotacheck quotaon setquota repquota", "-V")),
+    Kit(
+        Family.FILESYSTEMS,
+        "partclone",
+        _tools("partclone.dd partclone.extfs partclone.fat partclone.xfs partclone.btrfs")
+        + _tools("partclone.ntfs partclone.restore"),
+    ),
     Kit(Family.FILESYSTEMS, "jfsutils", _tools("mkfs.jfs fsck.jfs jfs_tune", "-V")),
     Kit(
         Family.FILESYSTEMS,
@@ -237,6 +250,9 @@ KITS: tuple[Kit, ...] = (
             "/usr/lib/*/multipath/*.so",
         ),
     ),
+    Kit(Family.STORAGE, "bcache-tools", _tools("make-bcache", "-h", statuses=(1,))),
+    Kit(Family.STORAGE, "open-iscsi", _tools("iscsiadm")),
+    Kit(Family.STORAGE, "testdisk", _tools("testdisk photorec")),
     Kit(Family.STORAGE, "kpartx", _tools("kpartx", "-h", statuses=(0, 1))),
     # --- boot loaders
     Kit(
@@ -273,6 +289,12 @@ KITS: tuple[Kit, ...] = (
         firmware=BootFirmware.UEFI,
     ),
     Kit(Family.BOOT, "efibootmgr", _tools("efibootmgr"), firmware=BootFirmware.UEFI),
+    Kit(
+        Family.BOOT,
+        "mokutil",
+        _tools("mokutil", statuses=(0, 1)),
+        firmware=BootFirmware.UEFI,
+    ),
     Kit(Family.BOOT, "extlinux", _tools("extlinux"), ("/usr/lib/EXTLINUX/*.bin",)),
     # --- network and transport
     Kit(Family.NETWORK, "iproute2", _tools("ip ss", "-V")),
@@ -311,6 +333,7 @@ KITS: tuple[Kit, ...] = (
     # --- archives
     Kit(Family.ARCHIVES, "tar", _tools("tar")),
     Kit(Family.ARCHIVES, "gzip", _tools("gzip")),
+    Kit(Family.ARCHIVES, "pigz", _tools("pigz")),
     Kit(Family.ARCHIVES, "bzip2", _tools("bzip2", "--help")),
     Kit(Family.ARCHIVES, "xz-utils", _tools("xz")),
     Kit(Family.ARCHIVES, "zstd", _tools("zstd")),
@@ -329,6 +352,9 @@ KITS: tuple[Kit, ...] = (
         "sg3-utils",
         _tools("sg_inq sg_map sg_scan sg_reset sg_turs sg_readcap", "-V"),
     ),
+    Kit(Family.HARDWARE, "lsscsi", _tools("lsscsi")),
+    Kit(Family.HARDWARE, "sdparm", _tools("sdparm")),
+    Kit(Family.HARDWARE, "eject", _tools("eject")),
     Kit(Family.HARDWARE, "gddrescue", _tools("ddrescue")),
     Kit(Family.HARDWARE, "mt-st", _tools("mt")),
 )

@@ -16,7 +16,7 @@ from initramfs.rootfs import Root
 from mindi.rescue import RescueReport, add_rescue_environment
 from mindi.tools import BootFirmware
 from restore.contract import LOG, SELFCHECK, Checklist
-from tests.support.busybox import fake_busybox
+from tests.support.busybox import APPLETS, fake_busybox
 from tests.support.tools import require_tool
 from tests.support.tree import Tree
 
@@ -207,6 +207,14 @@ def test_udev_comes_without_the_rules_that_assemble(tree: Tree) -> None:
     assert rules == ["60-block.rules", "80-drivers.rules"]
 
 
+def test_a_module_that_is_put_out_of_force_can_be_loaded_here(tree: Tree) -> None:
+    tree.program("/usr/sbin/modprobe")
+    path = tree.file("/etc/modprobe.d/cis.conf", "install xfs /bin/false\noptions md_mod a=1\n")
+    closure, _ = build(tree)
+    assert content(closure, path) == "options md_mod a=1\n"
+    assert str(closure.entries[path].because[0]) == "settings of /usr/sbin/modprobe"
+
+
 def own_rules(tree: Tree, rules: dict[str, str]) -> list[str]:
     """Return the names of the rules in an image of a system with ``rules`` of its own."""
     tree.program("/usr/bin/udevadm")
@@ -285,6 +293,28 @@ def test_a_private_key_is_refused(tree: Tree, tmp_path: Path) -> None:
 def test_what_is_no_key_is_refused(tree: Tree, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no public ssh key"):
         ssh(tree, tmp_path, "hello\n")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "no-pty",
+        'command="echo hi",no-pty',
+        'environment="A=say \\"b c\\" d",restrict',
+        "\t",
+    ],
+)
+def test_a_key_may_have_options(options: str, tree: Tree, tmp_path: Path) -> None:
+    closure = ssh(tree, tmp_path, f"# mine\n{options} {KEY}")
+    assert content(closure, "/root/.ssh/authorized_keys").endswith(KEY)
+
+
+@pytest.mark.parametrize("before", ["# ", "#", 'command="echo ', "echo hi "])
+def test_what_sshd_would_not_take_for_a_key_is_refused(
+    before: str, tree: Tree, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="holds no public ssh key"):
+        ssh(tree, tmp_path, f"{before}{KEY}")
 
 
 def test_a_key_that_is_not_there_is_named(tree: Tree, tmp_path: Path) -> None:
@@ -394,3 +424,11 @@ def test_checklist_is_json_of_plain_values(tree: Tree) -> None:
     closure, _ = build(tree)
     held = json.loads(content(closure, SELFCHECK))
     assert sorted(held) == ["imports", "kernel", "modprobe", "tools"]
+
+
+@pytest.mark.parametrize(("applet", "is_named"), [("resize", True), ("reset", False)])
+def test_help_names_resize_where_it_is(applet: str, is_named: bool, tree: Tree) -> None:
+    tree.host("/bin/busybox").write_bytes(fake_busybox((*APPLETS, applet)))
+    closure, _ = build(tree)
+    text = content(closure, "/usr/sbin/mindi-help")
+    assert ("resize tells" in text, "stty rows" in text) == (is_named, not is_named)
