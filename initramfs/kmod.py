@@ -81,13 +81,32 @@ def resolve_modules(
     image has the tree (canonical path in the image; that of the root if None), for the reasons.
     ``jobs`` compressed modules are read at a time.
     Raises MissingDependency with the chain of everything that lacks, InputError for damaged
-    modules, UsageError where a module that the user named needs one that is omitted.
+    modules, UsageError where a module that the user named needs one that is omitted, or where
+    the kernel has none of an omitted name.
     """
+    for name in omit:
+        _check_omitted(tree, name)
     resolution = _Resolution(tree, frozenset(map(normalise, omit)), folder or tree.directory)
     wants = tuple(wanted)
     tree.preload(_first_needed(tree, wants), jobs=jobs)
     resolution.gather(wants)
     return tuple(resolution.chosen(name) for name in resolution.ordered())
+
+
+def _check_omitted(tree: ModuleTree, name: str) -> None:
+    if normalise(name) not in tree.modules and normalise(name) not in tree.builtin:
+        raise UsageError(
+            f"the kernel {tree.version} has no module {name}, which is to be omitted",
+            hint=_near_names(tree, name),
+        )
+
+
+def _near_names(tree: ModuleTree, name: str) -> str:
+    import difflib  # only for errors
+
+    known = [*tree.modules, *tree.builtin]
+    close = difflib.get_close_matches(normalise(name), known, n=3, cutoff=0.6)
+    return f"did you mean {', '.join(close)}?" if close else f"see {tree.directory}"
 
 
 def _first_needed(tree: ModuleTree, wanted: Iterable[Wanted]) -> Iterable[str]:
@@ -286,13 +305,7 @@ class _Resolution:
         return f"{self._folder}/{self._tree.modules[name].relative}"
 
     def _unknown(self, want: Wanted) -> MissingDependency:
-        import difflib  # only for this error
-
-        tree = self._tree
-        close = difflib.get_close_matches(
-            normalise(want.name), [*tree.modules, *tree.builtin], n=3, cutoff=0.6
-        )
         return MissingDependency(
-            f"the kernel {tree.version} has no module {want.name} ({want.because})",
-            hint=f"did you mean {', '.join(close)}?" if close else f"see {tree.directory}",
+            f"the kernel {self._tree.version} has no module {want.name} ({want.because})",
+            hint=_near_names(self._tree, want.name),
         )

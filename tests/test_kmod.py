@@ -379,3 +379,19 @@ def test_to_name_a_module_and_omit_what_it_needs_is_an_error(tmp_path: Path) -> 
 
     with pytest.raises(UsageError, match="raid456 is asked for, but omitted is: xor"):
         _resolve(tmp_path, "raid456", omit=["xor"], named=True)
+
+
+def test_to_omit_what_the_kernel_does_not_have_is_an_error(tmp_path: Path) -> None:
+    write_tree(tmp_path, CHAIN, builtin=["kernel/md/raid10.ko"])
+
+    with pytest.raises(UsageError, match=f"{VERSION} has no module raid1, which is") as caught:
+        _resolve(tmp_path, "other", omit=["raid1"])
+
+    assert caught.value.hint == "did you mean raid10, raid456?"
+
+
+@pytest.mark.parametrize("name", ["async_tx", "async-tx", "raid10"])
+def test_to_omit_what_the_kernel_has_is_none(name: str, tmp_path: Path) -> None:
+    write_tree(tmp_path, CHAIN, builtin=["kernel/md/raid10.ko"])
+
+    assert _names(_resolve(tmp_path, "other", omit=[name])) == ["other"]
