@@ -20,7 +20,7 @@ from mindi.doctor import (
 )
 from tests.support.bootroot import boot_tree
 from tests.support.rights import run_bound
-from tests.support.tools import require_tool
+from tests.support.tools import lacking, require_tool
 
 RELEASE = "6.1.0-1-amd64"
 
@@ -164,6 +164,22 @@ def test_what_cannot_be_read_is_a_finding(facts: Facts) -> None:
     assert "boot loaders: for BIOS, UEFI, Secure Boot" in said
 
 
+def test_a_cache_out_of_reach_is_missing(facts: Facts) -> None:
+    program = (
+        "import sys; from pathlib import Path; from mindi.doctor import Facts, examine;"
+        "root, cache = map(Path, sys.argv[1:]);"
+        "none = frozenset();"
+        f"facts = Facts(root, cache, {RELEASE!r}, 'x86_64', (), none, none, '', True);"
+        "print(examine(facts).to_text())"
+    )
+    facts.cache.mkdir(mode=0)
+    try:
+        said = run_bound(program, facts.root, facts.cache / "below")
+    finally:
+        facts.cache.chmod(0o755)
+    assert f"MISSING  cache folder {facts.cache / 'below'}: cannot be reached" in said
+
+
 def test_looking_changes_nothing(facts: Facts) -> None:
     examine(facts)
     assert not facts.cache.exists()
@@ -201,7 +217,7 @@ def test_the_doctor_agrees_with_the_package_manager(facts: Facts) -> None:
     words = {word for name in names for word in name.split()} - {"grub-efi"}
     known = set(run("apt-cache", "pkgnames").split())
     if "busybox-static" not in known:
-        pytest.skip("this machine's apt has no lists")
+        lacking("this machine's apt has no lists")
     assert words <= known
 
 
