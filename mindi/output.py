@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,14 +15,38 @@ from initramfs.errors import OutputError
 def check_writable(path: Path) -> None:
     """Raise OutputError where ``path`` cannot become a file, before any long work is begun."""
     folder = path.parent
-    if not folder.is_dir():
+    try:
+        if not folder.is_dir():
+            raise OutputError(
+                f"cannot write {path}: {folder} is no directory",
+                hint="make it, or choose another -o",
+            )
+        _check_replaceable(path, path.lstat().st_mode)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
         raise OutputError(
-            f"cannot write {path}: {folder} is no directory", hint="make it, or choose another -o"
-        )
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a directory", hint="give -o a file name")
-    if not os.access(folder, os.W_OK):
+            f"cannot write {path}: {error.strerror}", hint="choose another -o"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {path}: no permission to write in {folder}")
+
+
+def _check_replaceable(path: Path, mode: int) -> None:
+    """Raise OutputError for all but a regular file: renaming would put a file in its place."""
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISDIR(mode):
+        raise OutputError(f"cannot write {path}: it is a directory", hint="give -o a file name")
+    if stat.S_ISLNK(mode):
+        raise OutputError(
+            f"cannot write {path}: it is a link to {path.readlink()}",
+            hint="give -o the file itself, or remove the link",
+        )
+    hint = "give -o a file name"
+    if stat.S_ISBLK(mode):
+        hint = f"write the image to a file, then `dd if=FILE of={path} bs=4M conv=fsync`"
+    raise OutputError(f"cannot write {path}: it is there and no regular file", hint=hint)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pytest
 
 from initramfs.errors import OutputError
 from mindi.output import check_writable, written_whole
+from tests.support.rights import run_bound
 
 
 def test_a_whole_file_takes_its_name(tmp_path: Path) -> None:
@@ -72,3 +73,39 @@ def test_a_missing_folder_is_found_before_the_work(tmp_path: Path) -> None:
 def test_a_directory_is_no_output_file(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="it is a directory"):
         check_writable(tmp_path)
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
+    """As root, -o onto a device put a file in its place."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="no regular file"):
+        check_writable(tmp_path / "pipe")
+
+
+def test_a_link_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    with pytest.raises(OutputError, match="it is a link to file"):
+        check_writable(tmp_path / "link")
+
+
+def test_a_regular_file_may_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check_writable(tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["a.iso", "below/a.iso"])
+def test_a_closed_folder_is_an_output_error(name: str, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from initramfs.errors import OutputError\n"
+        "from mindi.output import check_writable\n"
+        "try: check_writable(Path(sys.argv[1]))\n"
+        "except OutputError as error: print(error.message)"
+    )
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    try:
+        said = run_bound(program, closed / name)
+    finally:
+        closed.chmod(0o755)
+    assert "Permission denied" in said
