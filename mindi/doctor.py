@@ -283,9 +283,14 @@ def _examine_loaders(facts: Facts, root: Root) -> Iterator[Finding]:
 
 def _examine_cache(facts: Facts) -> Iterator[Finding]:
     check_cache(facts.cache)
-    there = next(path for path in (facts.cache, *facts.cache.parents) if path.exists())
     subject = f"cache folder {facts.cache}"
-    if not os.access(there, os.W_OK):
+    try:
+        there = next(path for path in (facts.cache, *facts.cache.parents) if path.exists())
+    except OSError as error:
+        words = f"cannot be reached: {error.strerror}; name another in MINDI_CACHE"
+        yield Finding(Purpose.BUILD, State.MISSING, subject, words)
+        return
+    if not os.access(there, os.W_OK | os.X_OK):
         words = "cannot be written; name another in MINDI_CACHE"
         yield Finding(Purpose.BUILD, State.MISSING, subject, words)
         return
