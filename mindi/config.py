@@ -86,7 +86,7 @@ def _choice(kind: type[E_]) -> Callable[[str], E_]:
 
 def _number(lowest: int, highest: int) -> Callable[[str], int]:
     def parse(word: str) -> int:
-        if not word.isdecimal() or not lowest <= int(word) <= highest:
+        if not (word.isascii() and word.isdecimal()) or not lowest <= int(word) <= highest:
             raise ValueError(f"{word!r} is no number from {lowest} to {highest}")
         return int(word)
 
@@ -100,7 +100,19 @@ def _yes(word: str) -> bool:
 
 
 def _kernel(word: str) -> KernelChoice | Path:
-    return KernelChoice(word) if word in set(KernelChoice) else Path(word)
+    return KernelChoice(word) if word in set(KernelChoice) else _path(word)
+
+
+def _path(word: str) -> Path:
+    if not word or "\0" in word:
+        raise ValueError(f"{word!r} is no path")
+    return Path(word)
+
+
+def _path_in_root(word: str) -> str:
+    if not _path(word).is_absolute():
+        raise ValueError(f"{word!r} is no absolute path (of the root tree)")
+    return word
 
 
 def _codec(word: str) -> Codec | None:
@@ -108,8 +120,10 @@ def _codec(word: str) -> Codec | None:
 
 
 def _label(word: str) -> str:
-    if not word or len(word.encode()) > LABEL_BYTES or not word.isascii():
-        raise ValueError(f"{word!r} is no volume label: 1 to {LABEL_BYTES} ASCII characters")
+    if not (1 <= len(word) <= LABEL_BYTES and word.isascii() and word.isprintable()):
+        raise ValueError(
+            f"{word!r} is no volume label: 1 to {LABEL_BYTES} printable ASCII characters"
+        )
     return word
 
 
@@ -121,7 +135,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("output", _choice(Output), "what to write: iso or initramfs (default: iso)", "KIND"),
     Setting(
         "file",
-        Path,
+        _path,
         "where to write it (default: mindi-HOST.iso here; for an initrd, mindi-HOST.img)",
         "FILE",
         short="-o",
@@ -143,7 +157,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "root",
-        Path,
+        _path,
         "take everything from this root tree, of any architecture; nothing of it is executed",
         "DIR",
     ),
@@ -156,14 +170,18 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("level", _number(0, 9), "compression level, 0 fastest to 9 smallest", "0-9"),
     Setting(
-        "add", str, "add this file or folder of the root, with all it needs", "PATH", many=True
+        "add",
+        _path_in_root,
+        "add this file or folder of the root, with all it needs",
+        "PATH",
+        many=True,
     ),
     Setting("add-module", str, "add this kernel module", "NAME", many=True),
     Setting("omit-module", str, "leave this kernel module out", "NAME", many=True),
     Setting("kernel-arguments", _words, "words for the kernel's command line, in quotes", "WORDS"),
     Setting("label", _label, "volume label of the medium (default: MINDI)", "LABEL"),
     Setting(
-        "ssh-key", Path, "run sshd in the rescue environment, open to these public keys", "FILE"
+        "ssh-key", _path, "run sshd in the rescue environment, open to these public keys", "FILE"
     ),
     Setting("keymap", str, "keyboard map of the console (default: this system's)", "NAME"),
     Setting("locale", str, "locale of the shell (default: C.UTF-8)", "NAME"),
