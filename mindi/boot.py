@@ -45,6 +45,10 @@ def direct_cmdline(architecture: Architecture) -> str:
 DIRECT_CMDLINE = direct_cmdline(Architecture.X86_64)
 
 _ISO_ID_OFFSET = 32769
+# ECMA-119, 8.4.20: the application identifier, which mindi.iso sets.
+_APPLICATION_OFFSET, _APPLICATION = 16 * 2048 + 574, b"MINDI "
+# What mindi.image says of an undamaged initrd that has no record.
+_FOREIGN_HINT = "mindi did not make it"
 _INITRD_MAGICS = (b"070701", b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x89LZO")
 
 
@@ -98,14 +102,18 @@ class BootReport:
 def architecture_of_image(image: Path) -> Architecture:
     """Return what machine ``image`` is for, by its own record; raise UsageError for another kind.
 
-    An image without a record is none of mindi's, or damaged: it is tried on a PC.
+    An image that is none of mindi's is tried on a PC; raises InputError for a damaged one.
     """
     from mindi.image import open_image
 
+    if _is_medium(image) and not _is_iso_of_ours(image):
+        return Architecture.X86_64
     try:
         name = open_image(image).record.architecture
-    except InputError:
-        return Architecture.X86_64
+    except InputError as error:
+        if error.hint == _FOREIGN_HINT and not _is_medium(image):
+            return Architecture.X86_64
+        raise
     if name == "i686":  # which every x86-64 machine runs
         return Architecture.X86_64
     try:
@@ -155,6 +163,12 @@ def _is_medium(image: Path) -> bool:
         f"{image} is no ISO, no disk image and no initrd",
         hint="give a file that `mindi build` wrote",
     )
+
+
+def _is_iso_of_ours(image: Path) -> bool:
+    with image.open("rb") as file:
+        file.seek(_APPLICATION_OFFSET)
+        return file.read(len(_APPLICATION)) == _APPLICATION
 
 
 def interact(machine: Machine, *, accelerator: Accelerator | None = None) -> int:

@@ -19,7 +19,7 @@ from mindi.boot import (
 from mindi.qemu import TCG, Architecture, DirectBoot, Engine, Firmware, Machine, Medium
 from mindi.verdict import judge
 from tests.support.fakeqemu import put_qemu
-from tests.support.initrds import odd_tree, packed, recorded
+from tests.support.initrds import odd_tree, packed, recorded, written_iso
 
 
 def write(file: Path, data: bytes, *, offset: int = 0) -> Path:
@@ -89,8 +89,30 @@ def test_an_image_for_a_machine_that_cannot_be_had_is_refused(tmp_path: Path) ->
         architecture_of_image(image_for("riscv64", tmp_path))
 
 
-def test_an_image_without_a_record_is_tried_on_a_pc(tmp_path: Path) -> None:
-    assert architecture_of_image(write(tmp_path / "x", b"070701")) is Architecture.X86_64
+def test_an_initrd_without_a_record_is_tried_on_a_pc(tmp_path: Path) -> None:
+    initrd = write(tmp_path / "x", packed(odd_tree(tmp_path / "root").build())[0])
+    assert architecture_of_image(initrd) is Architecture.X86_64
+
+
+@pytest.mark.parametrize(("mark", "offset"), [(b"CD001", 32769), (b"\x55\xaa", 510)])
+def test_a_foreign_medium_is_tried_on_a_pc(mark: bytes, offset: int, tmp_path: Path) -> None:
+    medium = write(tmp_path / "x", mark, offset=offset)
+    assert architecture_of_image(medium) is Architecture.X86_64
+
+
+def test_a_truncated_initrd_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        architecture_of_image(write(tmp_path / "x", b"070701"))
+
+
+def test_a_truncated_iso_is_refused_before_it_is_booted(tmp_path: Path) -> None:
+    (tmp_path / "iso").mkdir()
+    iso = written_iso(tmp_path / "iso", odd_tree(tmp_path / "root").build())
+    assert architecture_of_image(iso) is Architecture.X86_64
+    data = iso.read_bytes()
+    iso.write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match="ends before the end"):
+        architecture_of_image(iso)
 
 
 def test_the_console_is_where_the_machine_has_its_serial_port() -> None:
