@@ -103,6 +103,11 @@ def _boot(arguments: argparse.Namespace, teller: Narrator) -> int:
     from mindi.cachefolder import cache_folder, own_cache
     from mindi.qemu import Firmware, Machine, Medium
 
+    if arguments.json and not arguments.check:
+        raise UsageError(
+            "boot --json needs --check: only a check has a result",
+            hint="add --check, or leave --json out",
+        )
     kernel = Path(arguments.kernel) if arguments.kernel else None
     path = Path(arguments.image)
     architecture = architecture_of_image(path)
@@ -149,7 +154,7 @@ def _logs(asked: str | None, *, keep: bool) -> Iterator[Path]:
     try:
         yield made
     finally:
-        if not keep:
+        if not keep or not any(made.iterdir()):
             shutil.rmtree(made)
 
 
@@ -170,7 +175,7 @@ def _timestamp_s(environ: Mapping[str, str]) -> int:
     epoch = environ.get("SOURCE_DATE_EPOCH")
     if not epoch:
         return int(time.time())
-    if not epoch.isdecimal() or int(epoch) > _LATEST_S:
+    if not (epoch.isascii() and epoch.isdecimal()) or int(epoch) > _LATEST_S:
         raise UsageError(
             f"SOURCE_DATE_EPOCH is {epoch!r}",
             hint=f"it must be a number of seconds since 1970, at most {_LATEST_S}",
@@ -180,5 +185,20 @@ def _timestamp_s(environ: Mapping[str, str]) -> int:
 
 def _print(result: object) -> None:
     text = result if isinstance(result, str) else json.dumps(result, indent=2, sort_keys=True)
-    sys.stdout.write(text.rstrip("\n") + "\n")
-    sys.stdout.flush()
+    if sys.stdout is None:  # it was closed when this began
+        raise OutputError("cannot write to standard output: it is closed")
+    try:
+        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise OutputError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def _drop_output() -> None:
+    """Lose what is still to be written, which Python would try again at its end and fail."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, sys.stdout.fileno())
+    os.close(sink)
