@@ -35,33 +35,24 @@ REQUIRED = """
 RESCUE = {
     "the rescue code": "python3-lzo python3-urwid python3-zstandard",
     "devices": """
-        dmidecode dmsetup eject hdparm kbd console-data libnss-myhostname lsscsi lshw mt-st mtx
-        nvme-cli pciutils sdparm sg3-utils smartmontools systemd usbutils
+        dmidecode dmsetup eject hdparm kbd console-data lsscsi mt-st nvme-cli pciutils sdparm
+        sg3-utils smartmontools usbutils
     """,
     "storage": """
-        bcache-tools cryptsetup-bin dmeventd dmraid kpartx multipath-tools open-iscsi
-        thin-provisioning-tools
+        bcache-tools cryptsetup-bin dmraid kpartx multipath-tools open-iscsi thin-provisioning-tools
     """,
     "filesystems": """
-        attr acl btrfs-progs dosfstools exfatprogs f2fs-tools hfsprogs jfsutils mtools nilfs-tools
+        attr acl btrfs-progs dosfstools exfatprogs f2fs-tools jfsutils nilfs-tools
         ntfs-3g quota reiserfsprogs squashfs-tools udftools xfsdump xfsprogs
     """,
     "partitions": "gdisk parted",
-    "boot loaders": """
-        efibootmgr efivar grub-common grub2-common mokutil shim-signed shim-unsigned
-    """,
+    "boot loaders": "efibootmgr grub-common grub2-common mokutil shim-signed",
     "network": """
-        bridge-utils ca-certificates cifs-utils curl ethtool ifenslave iproute2 iputils-ping
-        isc-dhcp-client iw netcat-openbsd nfs-common openssh-client openssh-server rsync sshfs
-        wget wpasupplicant
+        ca-certificates cifs-utils curl ethtool iproute2 nfs-common openssh-client openssh-server
+        rsync wget
     """,
-    "archives": """
-        afio buffer bzip2 cpio dar file lzop mbuffer partclone pigz pv xz-utils zstd
-    """,
-    "media": "dvd+rw-tools genisoimage wodim xorriso",
-    "first aid": """
-        gddrescue less libcap2-bin lsof nano psmisc screen strace testdisk tmux vim-tiny
-    """,
+    "archives": "afio bzip2 cpio lzop partclone pigz xz-utils zstd",
+    "first aid": "gddrescue less libcap2-bin nano psmisc testdisk vim-tiny",
     "firmware": """
         amd64-microcode firmware-amd-graphics firmware-atheros firmware-bnx2 firmware-bnx2x
         firmware-brcm80211 firmware-cavium firmware-intel-sound firmware-iwlwifi
@@ -75,12 +66,9 @@ RESCUE = {
 _OF_ARCHITECTURE = {
     "amd64": """
         extlinux grub-efi-amd64-bin grub-efi-amd64-signed grub-efi-ia32-bin grub-pc-bin isolinux
-        syslinux syslinux-common syslinux-efi syslinux-utils
+        syslinux-common
     """,
-    "i386": """
-        extlinux grub-efi-amd64-bin grub-efi-ia32-bin grub-pc-bin isolinux syslinux
-        syslinux-common syslinux-efi syslinux-utils
-    """,
+    "i386": "extlinux grub-efi-amd64-bin grub-efi-ia32-bin grub-pc-bin isolinux syslinux-common",
     "arm64": "grub-efi-arm64-bin grub-efi-arm64-signed",
 }
 

@@ -292,7 +292,7 @@ KITS: tuple[Kit, ...] = (
     Kit(
         Family.BOOT,
         "mokutil",
-        _tools("mokutil", statuses=(0, 1)),
+        _tools("mokutil", statuses=(0, 1, 255)),
         firmware=BootFirmware.UEFI,
     ),
     Kit(Family.BOOT, "extlinux", _tools("extlinux"), ("/usr/lib/EXTLINUX/*.bin",)),

@@ -240,6 +240,19 @@ def test_every_tool_of_an_image_has_its_package_fetched() -> None:
     assert kits - {"grub-efi"} <= {*required_packages(), *rescue_packages("amd64")}
 
 
+def test_every_package_that_is_fetched_is_for_something_in_the_image() -> None:
+    kits = {kit.package for kit in (*KITS, UDEV, SSHD, KEYBOARD)}
+    # What has no tools: files of boot loaders, keymaps, certificates, our Python's libraries.
+    others = {"ca-certificates", "console-data", "isolinux", "shim-signed", "syslinux-common"}
+    prefixes = ("firmware-", "grub-", "python3-")
+    idle = {
+        name
+        for name in set(rescue_packages("amd64")) - kits - others
+        if not name.startswith(prefixes) and not name.endswith("-microcode")
+    }
+    assert idle == set()
+
+
 @pytest.mark.parametrize(
     ("flavour", "architecture", "name"),
     [
