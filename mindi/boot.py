@@ -47,8 +47,6 @@ DIRECT_CMDLINE = direct_cmdline(Architecture.X86_64)
 _ISO_ID_OFFSET = 32769
 # ECMA-119, 8.4.20: the application identifier, which mindi.iso sets.
 _APPLICATION_OFFSET, _APPLICATION = 16 * 2048 + 574, b"MINDI "
-# What mindi.image says of an undamaged initrd that has no record.
-_FOREIGN_HINT = "mindi did not make it"
 _INITRD_MAGICS = (b"070701", b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x89LZO")
 
 
@@ -104,16 +102,16 @@ def architecture_of_image(image: Path) -> Architecture:
 
     An image that is none of mindi's is tried on a PC; raises InputError for a damaged one.
     """
-    from mindi.image import open_image
+    from mindi.image import ForeignImageError, open_image
 
     if _is_medium(image) and not _is_iso_of_ours(image):
         return Architecture.X86_64
     try:
         name = open_image(image).record.architecture
-    except InputError as error:
-        if error.hint == _FOREIGN_HINT and not _is_medium(image):
-            return Architecture.X86_64
-        raise
+    except ForeignImageError:
+        if _is_medium(image):
+            raise
+        return Architecture.X86_64
     if name == "i686":  # which every x86-64 machine runs
         return Architecture.X86_64
     try:
