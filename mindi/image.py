@@ -24,10 +24,15 @@ if TYPE_CHECKING:
     from pycdlib import PyCdlib
 
 RECORD_LIMIT_BYTES = 64 << 20
+_FOREIGN = "mindi did not make it"
 # ECMA-119, 8.4.1 and 8.4.2: the standard identifier of the first volume descriptor.
 _ISO_MARK, _ISO_MARK_AT = b"CD001", 16 * ISO_BLOCK_BYTES + 1
 # ECMA-119, 8.4.8: the number of blocks of the volume.
 _ISO_BLOCKS_AT = 16 * ISO_BLOCK_BYTES + 80
+
+
+class ForeignImageError(InputError):
+    """A whole image that somebody else made: it has no record."""
 
 
 class Medium(enum.StrEnum):
@@ -97,9 +102,7 @@ def open_image(path: Path) -> Image:
                 raise _truncated(path, f"its {volume_bytes} bytes")
             files = _iso_files(path, size)
             if INITRD_PATH not in files:
-                raise InputError(
-                    f"{path} is an ISO without {INITRD_PATH}", hint="mindi did not make it"
-                )
+                raise ForeignImageError(f"{path} is an ISO without {INITRD_PATH}", hint=_FOREIGN)
             initrd = files[INITRD_PATH]
         microcode, record = _read_record(_Part(file, initrd), path)
     return Image(
@@ -121,7 +124,7 @@ def _read_record(initrd: _Part, path: Path) -> tuple[tuple[tuple[str, int], ...]
             return tuple(early), ImageRecord.from_json(member.read(RECORD_LIMIT_BYTES))
         if is_early(member.path) and stat.S_ISREG(member.mode):
             early.append((member.path, member.size_bytes))
-    raise InputError(f"{path} is an initrd without {IMAGE_RECORD}", hint="mindi did not make it")
+    raise ForeignImageError(f"{path} is an initrd without {IMAGE_RECORD}", hint=_FOREIGN)
 
 
 def _iso_files(path: Path, size: int) -> dict[str, Extent]:
