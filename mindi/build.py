@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import tempfile
 import textwrap
@@ -16,6 +17,7 @@ from initramfs.errors import OutputError, UsageError
 from initramfs.hostmodules import HostModules, gather_host
 from initramfs.microcode import early_cpio, parse_cpuinfo
 from initramfs.pack import Packed, write_initrd
+from mindi.architecture import architecture_of
 from mindi.compose import Composition, compose
 from mindi.kernel import Kernel, is_signed
 from mindi.output import check_writable, written_whole
@@ -104,6 +106,8 @@ def build(spec: ImageSpec, teller: Narrator) -> BuildReport:
     codec = choose_codec(spec, sources.kernel)
     level = default_level(codec) if spec.level is None else spec.level
     is_host_only = spec.selection is Selection.HOST_ONLY
+    if is_host_only:
+        check_host_only(architecture_of(sources.root), platform.machine())
     with teller.step("root tree") as step:
         if is_host_only:
             composition = compose(spec, sources, gather_host(), firmware=_host_firmware())
@@ -145,6 +149,16 @@ def build(spec: ImageSpec, teller: Narrator) -> BuildReport:
 def _host_firmware() -> BootFirmware:
     """Return what started this machine (Documentation/ABI/testing/sysfs-firmware-efi)."""
     return BootFirmware.UEFI if Path("/sys/firmware/efi").is_dir() else BootFirmware.BIOS
+
+
+def check_host_only(architecture: str, machine: str) -> None:
+    """Raise UsageError where an image of ``architecture`` cannot be for this ``machine``."""
+    family = {"i686": "x86_64"}
+    if family.get(architecture, architecture) != family.get(machine, machine):
+        raise UsageError(
+            f"--host-only is for this {machine} machine, and the root tree is of {architecture}",
+            hint="build it with --generic",
+        )
 
 
 def choose_codec(spec: ImageSpec, kernel: Kernel) -> Codec:
@@ -214,19 +228,27 @@ def _pack(
                     jobs=spec.jobs,
                     progress=step.update,
                 )
-            _check_digest(part, packed.sha256)
+            if spec.output is Output.INITRAMFS:
+                _check_digest(_digest_on_disk(part), packed.sha256, part)
         step.note(
             f"{_mib(packed.size_bytes)}, {packed.frames_from_cache} of {packed.frames} cached"
         )
     return packed
 
 
-def _check_digest(file: Path, expected: str) -> None:
+def _digest_on_disk(file: Path) -> str:
+    """Return the SHA-256 of what the disk gives back, not of what memory still holds of it."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         while block := stream.read(_READ_BYTES):
             digest.update(block)
-    if digest.hexdigest() != expected:
+    return digest.hexdigest()
+
+
+def _check_digest(found: str, expected: str, file: Path) -> None:
+    if found != expected:
         raise OutputError(
             f"{file} reads back different from what was written",
             hint="the disk or the memory of this machine is not to be trusted: check both",
@@ -275,6 +297,8 @@ def _write_iso(
                 spec.file,
                 progress=step.update,
             )
+            # The ISO was compared with the initrd as it was read for it.
+            _check_digest(report.initrd_sha256, packed.sha256, initrd)
             step.note(f"{_mib(report.size_bytes)}, read back and compared")
     return packed, report.boots
 
