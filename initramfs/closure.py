@@ -192,7 +192,8 @@ class ClosureBuilder:
         if lacking:
             raise MissingDependency(
                 "\n".join(lacking),
-                hint="install what is missing in the root tree, or leave out what needs it",
+                hint="install what is missing in the root tree, "
+                "or leave out what needs it with --omit-tool",
             )
         ordered = sorted(self._entries, key=lambda path: path.split("/"))
         return FileClosure(MappingProxyType({path: self._finished(path) for path in ordered}))

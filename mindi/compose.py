@@ -63,6 +63,7 @@ def compose(
         host_name=spec.host_name,
         load=spec.add_modules,
         firmware=firmware,
+        omit_tools=spec.omit_tools,
         cache=spec.cache if spec.use_cache else None,
         jobs=spec.jobs,
     )

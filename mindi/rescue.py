@@ -22,7 +22,7 @@ from mindi.localize import Keyboard, add_keyboard, add_locale
 from mindi.modprobeconf import add_modprobe_settings
 from mindi.pythonhome import PythonReport, add_python, python_of, running_python
 from mindi.scripts import MODULE_LIST, Setting, render_scripts
-from mindi.toolbox import AbsentTool, FoundTool, Toolbox, add_kit, expand
+from mindi.toolbox import AbsentTool, FoundTool, Toolbox, add_kit, expand, without
 from mindi.tools import KITS, SSHD, UDEV, BootFirmware
 from mindi.udevrules import add_rules
 from restore.contract import LOG, SELFCHECK, Checklist, Startable
@@ -85,6 +85,7 @@ def add_rescue_environment(
     modules: Sequence[str] = (),
     load: Sequence[str] = (),
     firmware: BootFirmware | None = None,
+    omit_tools: Sequence[str] = (),
     ssh_key: Path | None = None,
     keymap: str | None = None,
     locale: str = "C.UTF-8",
@@ -97,11 +98,12 @@ def add_rescue_environment(
     ``is_own``: the root is the running system, whose interpreter runs this program.
     ``modules`` are the names of all modules of the image; ``load`` those that are loaded at
     boot though no device asks for them; ``firmware`` is that of the one machine that the image
-    is for, None for any. Raises MissingDependency for a root without BusyBox
-    or Python, UsageError for a keymap, locale or key that makes no sense.
+    is for, None for any; ``omit_tools`` are tools or packages to go without. Raises
+    MissingDependency for a root without BusyBox or Python, UsageError for a keymap, locale, key
+    or name of a tool that makes no sense.
     """
     busybox = find_busybox(builder.root, is_own=is_own)
-    toolbox = _add_tools(builder, firmware)
+    toolbox = _add_tools(builder, firmware, omit_tools)
     keyboard = add_keyboard(builder, keymap)
     toolbox += keyboard.toolbox
     locale = add_locale(builder, locale)
@@ -119,9 +121,11 @@ def add_rescue_environment(
     return RescueReport(toolbox.found, toolbox.absent + python.absent, busybox, python)
 
 
-def _add_tools(builder: ClosureBuilder, firmware: BootFirmware | None) -> Toolbox:
+def _add_tools(
+    builder: ClosureBuilder, firmware: BootFirmware | None, omitted: Sequence[str]
+) -> Toolbox:
     toolbox = Toolbox()
-    for kit in (*KITS, UDEV):
+    for kit in without((*KITS, UDEV), omitted):
         if firmware is None or kit.firmware in (None, firmware):
             toolbox += add_kit(builder, kit)
     _add_token_handlers(builder)

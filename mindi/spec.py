@@ -49,6 +49,7 @@ class ImageSpec:
     add: tuple[str, ...]
     add_modules: tuple[str, ...]
     omit_modules: tuple[str, ...]
+    omit_tools: tuple[str, ...]
     kernel_arguments: tuple[str, ...]
     label: str
     ssh_key: Path | None

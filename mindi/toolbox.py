@@ -5,11 +5,13 @@ from __future__ import annotations
 import fnmatch
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from initramfs.closure import Because, ClosureBuilder
+from initramfs.errors import UsageError
 from initramfs.rootfs import Root
+from mindi.config import did_you_mean
 from mindi.tools import Family, Kit, Tool
 
 PROGRAM_DIRECTORIES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -49,6 +51,26 @@ class Toolbox:
     def path(self, name: str) -> str | None:
         """Return where the tool ``name`` is in the image; None if it is not."""
         return next((tool.path for tool in self.found if tool.name == name), None)
+
+
+def without(kits: Sequence[Kit], omitted: Collection[str]) -> tuple[Kit, ...]:
+    """Return ``kits`` without the tools, or whole packages, of the names ``omitted``.
+
+    Raises UsageError for a name that is neither.
+    """
+    known = {kit.package for kit in kits} | {tool.name for kit in kits for tool in kit.tools}
+    for name in omitted:
+        if name not in known:
+            raise UsageError(
+                f"--omit-tool {name}: no tool or package of that name goes into an image"
+                f"{did_you_mean(name, known)}"
+            )
+    left = []
+    for kit in kits:
+        tools = tuple(tool for tool in kit.tools if tool.name not in omitted)
+        if kit.package not in omitted and (tools or not kit.tools):
+            left.append(replace(kit, tools=tools))
+    return tuple(left)
 
 
 def add_kit(builder: ClosureBuilder, kit: Kit) -> Toolbox:

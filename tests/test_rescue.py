@@ -134,6 +134,19 @@ def test_a_tool_whose_library_lacks_is_refused_with_its_chain(tree: Tree) -> Non
         build(tree)
 
 
+@pytest.mark.parametrize("omitted", ["lvm", "lvm2"], ids=["tool", "package"])
+def test_what_cannot_be_had_whole_can_be_left_out(omitted: str, tree: Tree) -> None:
+    tree.program("/usr/sbin/lvm", "libdevmapper.so.1.02.1")
+    closure, report = build(tree, omit_tools=(omitted,))
+    assert "/usr/sbin/lvm" not in closure
+    assert "lvm" not in {tool.name for tool in (*report.found, *report.absent)}
+
+
+def test_to_leave_out_what_is_no_tool_is_refused(tree: Tree) -> None:
+    with pytest.raises(UsageError, match="--omit-tool lvmm: .*did you mean lvm"):
+        build(tree, omit_tools=("lvmm",))
+
+
 def test_a_script_of_a_root_without_a_shell_gets_busyboxs(tree: Tree) -> None:
     tree.file("/usr/sbin/fsck.xfs", "#!/bin/sh\nexit 0\n", mode=0o755)
     closure, _ = build(tree)
