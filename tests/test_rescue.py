@@ -185,7 +185,7 @@ def test_checklist_is_what_the_self_check_reads(tree: Tree, tmp_path: Path) -> N
         (BootFirmware.UEFI, {"x86_64-efi"}),
         (None, {"i386-pc", "x86_64-efi"}),
     ],
-    ids=str,
+    ids=["bios", "uefi", "any"],
 )
 def test_boot_loaders_are_for_the_machine_s_firmware(
     firmware: BootFirmware | None, platforms: set[str], tree: Tree
