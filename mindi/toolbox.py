@@ -158,7 +158,7 @@ def links_to(root: Root, path: str) -> tuple[str, ...]:
 def expand(root: Root, pattern: str) -> tuple[str, ...]:
     """Return the paths of ``root`` that match ``pattern`` (fnmatch, part by part), sorted.
 
-    A pattern below /usr is tried without it too, for trees whose /lib is not /usr/lib.
+    One below /usr/lib that finds nothing is tried without /usr, for trees whose /lib is apart.
     """
     found = list(_matches(root, "", pattern.strip("/").split("/")))
     if pattern.startswith("/usr/lib") and not found:
