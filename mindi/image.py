@@ -12,7 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO
 
-from initramfs.cpio import CpioMember
+from initramfs.compress import detect
+from initramfs.cpio import TRAILER, CpioMember, header
 from initramfs.errors import InputError
 from initramfs.microcode import is_early
 from initramfs.unpack import InitrdReader, Limits
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from pycdlib import PyCdlib
 
 RECORD_LIMIT_BYTES = 64 << 20
+# The last frame of an initrd holds the trailer alone (initramfs.pack), whatever the codec.
+_LAST_FRAME_BYTES = 512
+_MAGIC_BYTES = 6
+_TRAILER_LIMITS = Limits(unpacked_bytes=_LAST_FRAME_BYTES)
 _FOREIGN = "mindi did not make it"
 # ECMA-119, 8.4.1 and 8.4.2: the standard identifier of the first volume descriptor.
 _ISO_MARK, _ISO_MARK_AT = b"CD001", 16 * ISO_BLOCK_BYTES + 1
@@ -88,7 +93,10 @@ class Image:
 
 
 def open_image(path: Path) -> Image:
-    """Open the image at ``path`` and read its record, which comes first; raise InputError."""
+    """Open the image at ``path`` and read its record, which comes first; raise InputError.
+
+    That the initrd has its end is looked at too, what is between is not.
+    """
     with _opened(path) as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(_ISO_MARK_AT)
@@ -105,6 +113,7 @@ def open_image(path: Path) -> Image:
                 raise ForeignImageError(f"{path} is an ISO without {INITRD_PATH}", hint=_FOREIGN)
             initrd = files[INITRD_PATH]
         microcode, record = _read_record(_Part(file, initrd), path)
+        _check_end(file, initrd, path)
     return Image(
         path=path,
         medium=medium,
@@ -125,6 +134,39 @@ def _read_record(initrd: _Part, path: Path) -> tuple[tuple[tuple[str, int], ...]
         if is_early(member.path) and stat.S_ISREG(member.mode):
             early.append((member.path, member.size_bytes))
     raise ForeignImageError(f"{path} is an initrd without {IMAGE_RECORD}", hint=_FOREIGN)
+
+
+def _check_end(file: BinaryIO, initrd: Extent, path: Path) -> None:
+    """Raise InputError, naming the byte, for an initrd that is cut off behind its record.
+
+    Only one that does not end as ours do is read whole, to tell where it ends.
+    """
+    size = min(initrd.size_bytes, _LAST_FRAME_BYTES)
+    tail = _Part(file, Extent(initrd.offset + initrd.size_bytes - size, size)).read(size)
+    if _has_trailer(tail):
+        return
+    try:
+        for _ in InitrdReader(_Part(file, initrd), name=f"the initrd of {path}"):
+            pass
+    except InputError as error:
+        raise InputError(
+            error.message, hint="the image is cut off or damaged; copy or build it again"
+        ) from error
+
+
+def _has_trailer(tail: bytes) -> bool:
+    """Tell whether the last bytes of an initrd are a plain trailer, or a frame of nothing else."""
+    if tail.endswith(header(TRAILER)):
+        return True
+    for start in range(len(tail) - 1, -1, -1):
+        if detect(tail[start : start + _MAGIC_BYTES]) is None:
+            continue
+        found = InitrdReader(io.BytesIO(tail[start:]), limits=_TRAILER_LIMITS)
+        try:
+            return next(iter(found), None) is None
+        except InputError:
+            continue  # the magic was in the middle of something
+    return False
 
 
 def _iso_files(path: Path, size: int) -> dict[str, Extent]:

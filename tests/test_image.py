@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,14 @@ from initramfs.closure import FileClosure
 from initramfs.codec import Codec
 from initramfs.cpio import read_cpio
 from initramfs.errors import InputError
-from initramfs.unpack import InitrdReader
+from initramfs.unpack import InitrdReader, Segment
 from mindi.image import Medium, open_image
 from mindi.isolayout import INITRD_PATH
 from mindi.record import RECORD_VERSION, ImageRecord
 from restore.contract import IMAGE_RECORD
 from tests.support.initrds import (
     SEED,
+    flip,
     image_file,
     iso_file,
     library_tree,
@@ -191,6 +193,54 @@ def test_a_cut_iso_is_refused(part: float, tmp_path: Path) -> None:
     iso.write_bytes(data[: max(40_000, int(len(data) * part))])
     with pytest.raises(InputError, match="image"):
         open_image(iso)
+
+
+def frames_of(initrd: Path) -> list[Segment]:
+    reader = InitrdReader(io.BytesIO(initrd.read_bytes()))
+    for _ in reader:
+        pass
+    return reader.segments
+
+
+@pytest.mark.parametrize("where", ["last byte", "last frame", "second frame"])
+@pytest.mark.parametrize("codec", list(Codec))
+@pytest.mark.parametrize("medium", ["alone", "in an ISO"])
+def test_an_initrd_cut_behind_its_record_is_refused(
+    medium: str, codec: Codec, where: str, closure: FileClosure, tmp_path: Path
+) -> None:
+    """Its record is read from the first frame, and the rest was never looked at."""
+    initrd = image_file(tmp_path / "initrd", closure, codec=codec)
+    frames = frames_of(initrd)
+    size = initrd.stat().st_size
+    if codec is Codec.NONE:  # is one piece, of which the last padding may be missing
+        places = {"last byte": size - 5, "last frame": size - 124, "second frame": size // 2}
+    else:
+        second, last = frames[-2].offset, frames[-1].offset
+        places = {"last byte": size - 1, "last frame": last, "second frame": second + 1000}
+    os.truncate(initrd, places[where])
+    image = initrd
+    if medium == "in an ISO":
+        image = iso_file(tmp_path / "image", initrd, tmp_path / "iso")
+    with pytest.raises(InputError, match=r"the initrd of .*(ends|trailer|truncated)") as raised:
+        open_image(image)
+    assert "cut off" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_only_the_end_of_a_whole_initrd_is_looked_at(
+    codec: Codec, closure: FileClosure, tmp_path: Path
+) -> None:
+    initrd = image_file(tmp_path / "initrd", closure, codec=codec)
+    flip(initrd, -5000)
+    open_image(initrd)
+
+
+def test_an_initrd_with_more_behind_it_opens(closure: FileClosure, tmp_path: Path) -> None:
+    """The kernel unpacks whatever archives follow each other."""
+    initrd = image_file(tmp_path / "initrd", closure)
+    more = packed(closure, codec=Codec.GZIP)[0]
+    initrd.write_bytes(initrd.read_bytes() + more + bytes(4096))
+    assert open_image(initrd).record.kernel_version == "6.1.0-1-amd64"
 
 
 @settings(max_examples=40, deadline=None)
