@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from pycdlib import PyCdlib
 
 RECORD_LIMIT_BYTES = 64 << 20
-# The last frame of an initrd holds the trailer alone (initramfs.pack), whatever the codec.
-_LAST_FRAME_BYTES = 512
+# The last frame of an initrd holds little more than the trailer (initramfs.pack).
+_LAST_FRAME_BYTES = 4096
+_LAST_FRAME_LIMITS = Limits(unpacked_bytes=64 << 10)
 _MAGIC_BYTES = 6
-_TRAILER_LIMITS = Limits(unpacked_bytes=_LAST_FRAME_BYTES)
 _FOREIGN = "mindi did not make it"
 # ECMA-119, 8.4.1 and 8.4.2: the standard identifier of the first volume descriptor.
 _ISO_MARK, _ISO_MARK_AT = b"CD001", 16 * ISO_BLOCK_BYTES + 1
@@ -155,17 +155,18 @@ def _check_end(file: BinaryIO, initrd: Extent, path: Path) -> None:
 
 
 def _has_trailer(tail: bytes) -> bool:
-    """Tell whether the last bytes of an initrd are a plain trailer, or a frame of nothing else."""
+    """Tell whether the last bytes of an initrd are a trailer, plain or in a frame of their own."""
     if tail.endswith(header(TRAILER)):
         return True
     for start in range(len(tail) - 1, -1, -1):
         if detect(tail[start : start + _MAGIC_BYTES]) is None:
             continue
-        found = InitrdReader(io.BytesIO(tail[start:]), limits=_TRAILER_LIMITS)
         try:
-            return next(iter(found), None) is None
+            for _ in InitrdReader(io.BytesIO(tail[start:]), limits=_LAST_FRAME_LIMITS):
+                pass
         except InputError:
             continue  # the magic was in the middle of something
+        return True
     return False
 
 
