@@ -199,6 +199,13 @@ def test_values_of_a_word_that_comes_twice(tmp_path: Path) -> None:
     assert held.split() == ["eth0:dhcp", "eth1:10.0.0.2:255.0.0.0::10.0.0.1"]
 
 
+def test_the_value_of_a_last_word_without_a_line_end(tmp_path: Path) -> None:
+    # QEMU's fw_cfg ends with the last word itself.
+    assert ask(tmp_path, "values ipconf", boot="", hypervisor="quiet ipconf=eth0:dhcp") == (
+        "eth0:dhcp"
+    )
+
+
 @pytest.mark.parametrize(("word", "status"), [("quiet", "0"), ("quie", "1"), ("q.iet", "1")])
 def test_words_are_whole_and_no_patterns(tmp_path: Path, word: str, status: str) -> None:
     assert ask(tmp_path, f"has_word {word}; echo $?", boot="quiet splash") == status
