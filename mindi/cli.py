@@ -11,11 +11,12 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from initramfs.errors import ImageError, UsageError
-from mindi.config import SETTINGS, SYSTEM_FILE, Setting, did_you_mean
+from mindi.config import SETTINGS, SYSTEM_FILE, Setting, did_you_mean, parse_path
 from mindi.plainwords import printable_lines
 
 EXIT_BUG = 70
@@ -63,7 +64,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
     _add_build(command("build", "build a rescue image"))
     inspect = command("inspect", "show what an image holds")
-    inspect.add_argument("image", metavar="IMAGE", help="an ISO or initrd made by mindi")
+    _add_image(inspect)
     inspect.add_argument(
         "--verify",
         action="store_true",
@@ -71,19 +72,44 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         "initrd by the checksums of its compressed frames, its content by its own record",
     )
     why = command("why", "say why something is in an image")
-    why.add_argument("image", metavar="IMAGE", help="an ISO or initrd made by mindi")
-    why.add_argument("path", metavar="PATH", help="a path in it, or just a name")
+    _add_image(why)
+    why.add_argument("path", metavar="PATH", type=_asked, help="a path in it, or just a name")
     diff = command("diff", "show what differs between two images")
-    diff.add_argument("image", metavar="A", help="an ISO or initrd made by mindi")
-    diff.add_argument("other", metavar="B", help="another one")
+    _add_image(diff, metavar="A")
+    _add_image(diff, "other", metavar="B", words="another one")
     _add_boot(command("boot", "run an image in QEMU"))
     command("doctor", "say what is missing on this machine, and which package has it")
     return top, each
 
 
+def _path(word: str) -> Path:
+    try:
+        return parse_path(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _asked(word: str) -> str:
+    _path(word)
+    return word
+
+
+def _add_image(
+    command: argparse.ArgumentParser,
+    name: str = "image",
+    *,
+    metavar: str = "IMAGE",
+    words: str = "an ISO or initrd made by mindi",
+) -> None:
+    command.add_argument(name, metavar=metavar, type=_path, help=words)
+
+
 def _add_build(build: argparse.ArgumentParser) -> None:
     build.add_argument(
-        "--config", metavar="FILE", help=f"settings to start from (default: {SYSTEM_FILE})"
+        "--config",
+        metavar="FILE",
+        type=_path,
+        help=f"settings to start from (default: {SYSTEM_FILE})",
     )
     for setting in SETTINGS:
         if setting.words:
@@ -109,17 +135,21 @@ def _add_flags(build: argparse.ArgumentParser, setting: Setting) -> None:
 
 
 def _add_boot(boot: argparse.ArgumentParser) -> None:
-    boot.add_argument("image", metavar="IMAGE", help="an ISO or initrd made by mindi")
+    _add_image(boot)
     boot.add_argument(
         "--firmware", choices=("bios", "uefi", "secure-boot"), default="bios", help="default: bios"
     )
     boot.add_argument(
         "--medium", choices=("cdrom", "usb", "disk"), default="cdrom", help="default: cdrom"
     )
-    boot.add_argument("--kernel", metavar="PATH", help="the kernel to boot an initrd with")
+    boot.add_argument(
+        "--kernel", metavar="PATH", type=_path, help="the kernel to boot an initrd with"
+    )
     boot.add_argument("--memory", metavar="MIB", type=int, default=1024, help="default: 1024")
     boot.add_argument("--words", metavar="WORDS", default="", help="boot words to add, in quotes")
-    boot.add_argument("--logs", metavar="DIR", help="keep the logs and screenshots there")
+    boot.add_argument(
+        "--logs", metavar="DIR", type=_path, help="keep the logs and screenshots there"
+    )
     boot.add_argument(
         "--check",
         action="store_true",

@@ -16,7 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from initramfs.errors import OutputError, UsageError
-from mindi.config import SETTINGS, SYSTEM_FILE, Host, read_file, read_values, resolve
+from mindi.config import (
+    SETTINGS,
+    SYSTEM_FILE,
+    Host,
+    combine,
+    read_file,
+    read_values,
+    resolve,
+)
 from mindi.progress import Narrator, narrator
 
 # February of 2106: what dates in an initrd (cpio's 32 bits) and on a FAT file system can say.
@@ -46,13 +54,13 @@ def _build(arguments: argparse.Namespace, teller: Narrator) -> int:
     # What a build makes lives to its end; looking for garbage costs a twelfth of its time.
     gc.disable()
     required = arguments.config is not None
-    values = dict(read_file(Path(arguments.config or SYSTEM_FILE), required=required))
+    settings = read_file(arguments.config or SYSTEM_FILE, required=required)
     given = {
         setting.key: getattr(arguments, setting.field)
         for setting in SETTINGS
         if getattr(arguments, setting.field) is not None
     }
-    values.update(read_values(given, where="option", mark="--"))
+    values = combine(settings, read_values(given, where="option", mark="--"))
     report = build(resolve(values, this_host()), teller)
     teller.close()
     _print(report.to_json() if arguments.json else report.to_text())
@@ -62,7 +70,7 @@ def _build(arguments: argparse.Namespace, teller: Narrator) -> int:
 def _inspect(arguments: argparse.Namespace, teller: Narrator) -> int:
     from mindi.inspect import inspect
 
-    result = inspect(Path(arguments.image), verify=arguments.verify)
+    result = inspect(arguments.image, verify=arguments.verify)
     teller.close()
     _print(result.to_json() if arguments.json else result.to_text())
     return 0
@@ -71,7 +79,7 @@ def _inspect(arguments: argparse.Namespace, teller: Narrator) -> int:
 def _why(arguments: argparse.Namespace, teller: Narrator) -> int:
     from mindi.why import why
 
-    result = why(Path(arguments.image), arguments.path)
+    result = why(arguments.image, arguments.path)
     teller.close()
     _print(result.to_json() if arguments.json else result.to_text())
     return 0
@@ -81,7 +89,7 @@ def _diff(arguments: argparse.Namespace, teller: Narrator) -> int:
     from mindi.diff import diff
 
     with teller.step("reading both"):
-        result = diff(Path(arguments.image), Path(arguments.other))
+        result = diff(arguments.image, arguments.other)
     teller.close()
     _print(result.to_json() if arguments.json else result.to_text())
     return 0 if result.equal else 1
@@ -108,13 +116,11 @@ def _boot(arguments: argparse.Namespace, teller: Narrator) -> int:
             "boot --json needs --check: only a check has a result",
             hint="add --check, or leave --json out",
         )
-    kernel = Path(arguments.kernel) if arguments.kernel else None
-    path = Path(arguments.image)
-    architecture = architecture_of_image(path)
+    architecture = architecture_of_image(arguments.image)
     image, medium = boot_source(
-        path,
+        arguments.image,
         medium=Medium(arguments.medium),
-        kernel=kernel,
+        kernel=arguments.kernel,
         cmdline=direct_cmdline(architecture),
     )
     with _logs(arguments.logs, keep=arguments.check) as logs:
@@ -140,15 +146,14 @@ def _boot(arguments: argparse.Namespace, teller: Narrator) -> int:
 
 
 @contextmanager
-def _logs(asked: str | None, *, keep: bool) -> Iterator[Path]:
+def _logs(asked: Path | None, *, keep: bool) -> Iterator[Path]:
     """Give the folder for a machine's logs: the one asked for, or one that may vanish."""
     if asked is not None:
-        folder = Path(asked)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            asked.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"cannot keep logs in {folder}: {error.strerror}") from error
-        yield folder
+            raise OutputError(f"cannot keep logs in {asked}: {error.strerror}") from error
+        yield asked
         return
     made = Path(tempfile.mkdtemp(prefix="mindi-boot-"))
     try:

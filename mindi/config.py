@@ -34,7 +34,8 @@ class Setting:
 
     ``key`` is the TOML key and, with two dashes, the option; ``parse`` makes the value of one
     word and raises ValueError with what is wrong. ``many`` takes a list, or the option again and
-    again. ``words`` replaces the option by flags that each stand for one value.
+    again. ``words`` replaces the option by flags that each stand for one value. ``only`` is the
+    one output that it makes a difference to.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Setting:
     many: bool = False
     short: str | None = None
     words: Mapping[str, str] | None = None
+    only: Output | None = None
 
     @property
     def field(self) -> str:
@@ -100,17 +102,24 @@ def _yes(word: str) -> bool:
 
 
 def _kernel(word: str) -> KernelChoice | Path:
-    return KernelChoice(word) if word in set(KernelChoice) else _path(word)
+    return KernelChoice(word) if word in set(KernelChoice) else parse_path(word)
 
 
-def _path(word: str) -> Path:
+def parse_path(word: str) -> Path:
+    """Return the path that a word is; raise ValueError for none, which would mean the folder."""
     if not word or "\0" in word:
         raise ValueError(f"{word!r} is no path")
     return Path(word)
 
 
+def _name(word: str) -> str:
+    if not word.strip() or "\0" in word:
+        raise ValueError(f"{word!r} is no name")
+    return word
+
+
 def _path_in_root(word: str) -> str:
-    if not _path(word).is_absolute():
+    if not parse_path(word).is_absolute():
         raise ValueError(f"{word!r} is no absolute path (of the root tree)")
     return word
 
@@ -135,7 +144,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("output", _choice(Output), "what to write: iso or initramfs (default: iso)", "KIND"),
     Setting(
         "file",
-        _path,
+        parse_path,
         "where to write it (default: mindi-HOST.iso here; for an initrd, mindi-HOST.img)",
         "FILE",
         short="-o",
@@ -157,7 +166,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "root",
-        _path,
+        parse_path,
         "take everything from this root tree, of any architecture; nothing of it is executed",
         "DIR",
     ),
@@ -176,16 +185,31 @@ SETTINGS: tuple[Setting, ...] = (
         "PATH",
         many=True,
     ),
-    Setting("add-module", str, "add this kernel module", "NAME", many=True),
-    Setting("omit-tool", str, "leave this tool, or package of tools, out", "NAME", many=True),
-    Setting("omit-module", str, "leave this kernel module out", "NAME", many=True),
-    Setting("kernel-arguments", _words, "words for the kernel's command line, in quotes", "WORDS"),
-    Setting("label", _label, "volume label of the medium (default: MINDI)", "LABEL"),
+    Setting("add-module", _name, "add this kernel module", "NAME", many=True),
     Setting(
-        "ssh-key", _path, "run sshd in the rescue environment, open to these public keys", "FILE"
+        "omit-tool",
+        _name,
+        "leave this tool out (mkfs.xfs), or the tools of this package (xfsprogs)",
+        "NAME",
+        many=True,
     ),
-    Setting("keymap", str, "keyboard map of the console (default: this system's)", "NAME"),
-    Setting("locale", str, "locale of the shell (default: C.UTF-8)", "NAME"),
+    Setting("omit-module", _name, "leave this kernel module out", "NAME", many=True),
+    Setting(
+        "kernel-arguments",
+        _words,
+        "words for the kernel's command line in an ISO's boot menu, in quotes",
+        "WORDS",
+        only=Output.ISO,
+    ),
+    Setting("label", _label, "volume label of an ISO (default: MINDI)", "LABEL", only=Output.ISO),
+    Setting(
+        "ssh-key",
+        parse_path,
+        "run sshd in the rescue environment, open to these public keys",
+        "FILE",
+    ),
+    Setting("keymap", _name, "keyboard map of the console (default: this system's)", "NAME"),
+    Setting("locale", _name, "locale of the shell (default: C.UTF-8)", "NAME"),
     Setting(
         "cache",
         _yes,
@@ -247,6 +271,23 @@ def read_values(table: Mapping[str, object], *, where: str, mark: str = "") -> M
                 hint="`mindi build --help` lists the settings; a key is an option without dashes",
             )
         values[setting.field] = setting.read(value, where=f"{where} {mark}{key}")
+    return values
+
+
+def combine(file: Mapping[str, object], options: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the values of a configuration file and of the options, which win.
+
+    Raises UsageError for an option that makes no difference to what is written. A file is for
+    builds of any kind, so what it has for another output is passed over.
+    """
+    values = {**file, **options}
+    output = values.get("output", Output.ISO)
+    for setting in SETTINGS:
+        if setting.field in options and setting.only not in (None, output):
+            raise UsageError(
+                f"option --{setting.key}: is for --output {setting.only}, not for {output}",
+                hint="leave it out; in the configuration file it does no harm",
+            )
     return values
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mindi.cli import parsers
 from tests.support.realtree import Ran, RealTree, mindi, real_tree
 from tests.support.tools import require_tool
 
@@ -85,6 +86,46 @@ def test_a_wrong_word_is_a_usage_error(words: tuple[str, ...], says: str) -> Non
     assert ran.status == 2
     assert says in ran.err
     assert "Traceback" not in ran.err
+
+
+def paths_of_commands() -> list[tuple[str, ...]]:
+    """Return a command line with an empty word for each path that a command takes."""
+    every = []
+    for name, parser in sorted(parsers()[1].items()):
+        needed = [action for action in parser._actions if not action.option_strings]
+        for action in parser._actions:
+            words = [name, *("" if other is action else "x" for other in needed)]
+            if action.option_strings and action.metavar in ("FILE", "DIR", "PATH", PATHS):
+                words.append(f"{action.option_strings[-1]}=")
+            elif action not in needed:
+                continue
+            every.append(tuple(words))
+    return every
+
+
+PATHS = "running|failsafe|PATH"
+
+
+def test_every_command_that_takes_a_path_is_tried() -> None:
+    tried = {words[0] if "=" not in words[-1] else words[-1] for words in paths_of_commands()}
+    assert tried == {
+        *("inspect", "why", "diff", "boot"),
+        *("--config=", "--file=", "--kernel=", "--root=", "--add=", "--ssh-key=", "--logs="),
+    }
+
+
+@pytest.mark.parametrize("words", paths_of_commands(), ids=" ".join)
+def test_an_empty_path_is_a_usage_error(words: tuple[str, ...]) -> None:
+    """An empty --logs was the folder one was in, an empty --config the system's own file."""
+    ran = mindi(*words)
+    assert (ran.status, "'' is no path" in ran.err) == (2, True), ran.err
+
+
+def test_an_option_without_effect_is_a_usage_error(tmp_path: Path) -> None:
+    ran = mindi("build", "--output", "initramfs", "--label", "OTHER", cwd=tmp_path)
+    assert ran.status == 2
+    assert "--label: is for --output iso" in ran.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_key_of_the_file_is_a_usage_error(tmp_path: Path) -> None:

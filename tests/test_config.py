@@ -8,7 +8,7 @@ import pytest
 
 from initramfs.codec import Codec
 from initramfs.errors import InputError, UsageError
-from mindi.config import SETTINGS, Host, read_file, read_values, resolve
+from mindi.config import SETTINGS, Host, combine, read_file, read_values, resolve
 from mindi.spec import KernelChoice, Output, Selection
 
 HOST = Host(name="atlas", cores=4, cache=Path("/cache"), now_s=1_700_000_000)
@@ -65,6 +65,8 @@ def test_a_file_sets_what_options_set(tmp_path: Path) -> None:
         ('[build]\nfile = ""\n', "file: '' is no path"),
         ('[build]\nroot = ""\n', "root: '' is no path"),
         ('[build]\nadd = [""]\n', "add: '' is no path"),
+        ('[build]\nkeymap = ""\n', "keymap: '' is no name"),
+        ('[build]\nomit-tool = [" "]\n', "omit-tool: ' ' is no name"),
         ('[build]\nadd = ["etc/fstab"]\n', "add: 'etc/fstab' is no absolute path"),
         ('[build]\nkernel-arguments = ["a"]\n', "expected a word"),
     ],
@@ -96,3 +98,35 @@ def test_root_and_failsafe_exclude_each_other() -> None:
 def test_every_setting_has_help_and_its_own_key() -> None:
     assert len({setting.key for setting in SETTINGS}) == len(SETTINGS)
     assert all(setting.help for setting in SETTINGS)
+
+
+ISO_ONLY = {"kernel-arguments": "quiet", "label": "OTHER"}
+
+
+def test_these_settings_are_for_an_iso_alone() -> None:
+    assert {setting.key for setting in SETTINGS if setting.only is Output.ISO} == set(ISO_ONLY)
+
+
+@pytest.mark.parametrize("key", ISO_ONLY)
+@pytest.mark.parametrize("where", ["option", "file"])
+def test_an_option_without_effect_is_refused(key: str, where: str) -> None:
+    """It was passed over in silence, wherever it was said that an initrd is to be written."""
+    output = read_values({"output": "initramfs"}, where="test")
+    option = read_values({key: ISO_ONLY[key]}, where="test")
+    file, options = ({}, {**output, **option}) if where == "option" else (output, option)
+    with pytest.raises(UsageError, match=f"--{key}: is for --output iso, not for initramfs"):
+        combine(file, options)
+
+
+@pytest.mark.parametrize("key", ISO_ONLY)
+def test_a_file_may_have_what_is_for_another_output(key: str) -> None:
+    file = read_values({key: ISO_ONLY[key]}, where="test")
+    assert combine(file, {"output": Output.INITRAMFS}) == {**file, "output": Output.INITRAMFS}
+
+
+@pytest.mark.parametrize("key", ISO_ONLY)
+def test_an_option_wins_over_the_file(key: str) -> None:
+    option = read_values({key: ISO_ONLY[key]}, where="test")
+    file = {**read_values({key: "FILE"}, where="test"), "output": Output.INITRAMFS}
+    options = {**option, "output": Output.ISO}
+    assert combine(file, options) == options
