@@ -88,6 +88,25 @@ def test_every_key_of_the_configuration_is_on_the_page(key: str) -> None:
     assert [row for row in rows if re.match(f"`{key}[` ]", row[1])] != []
 
 
+@pytest.mark.parametrize("key", [setting.key for setting in SETTINGS])
+def test_every_option_of_a_build_has_its_words(key: str) -> None:
+    """In a row of its own on the page, what it means last; and in the help."""
+    [setting] = [setting for setting in SETTINGS if setting.key == key]
+    text = parsers()[1]["build"].format_help()
+    for flag in setting.words or (f"--{key}",):
+        first = re.compile(rf"\| (`[^`]+`, )*`{flag}[` ]")
+        [row] = [row for row in command("build").splitlines() if first.match(row)]
+        assert len(row.strip("| ").rpartition(" | ")[2].split()) >= 2, row
+        assert re.search(rf"^  .*{flag}\b", text, re.MULTILINE), flag
+    assert setting.help.split()[0] in text
+
+
+@pytest.mark.parametrize("key", [*(s.key for s in SETTINGS if s.many), "ssh-key"])
+def test_what_an_image_may_hold_has_an_example(key: str) -> None:
+    examples = re.findall(r"^mindi build .*$", command("build"), re.MULTILINE)
+    assert [line for line in examples if f" --{key} " in line] != []
+
+
 def test_every_exit_code_is_on_the_page() -> None:
     errors: list[type[ImageError]] = [ImageError]
     for error in errors:
