@@ -5,6 +5,11 @@ and ``zstd -dc | cpio -t`` and its like, read them as one archive. Where one fra
 the next begins depends on the names and sizes of what is around the cut and on nothing
 else: frames are made side by side, in any number of threads, with the same result, and a
 frame of which nothing changed is taken from the cache.
+
+A kernel that meets a damaged frame, or the end of a file that was cut, unpacks no more, keeps
+what it has got until then, and starts /init if that is among it (init/initramfs.c). So what
+must be there in any case goes into the first frame, and what tells that all is there into the
+last.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ import struct
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -35,6 +40,8 @@ _FRAME_FORMAT = 2
 _FRAME_MIN_BYTES = 2 << 20
 _FRAME_MEAN_BYTES = 5 << 20
 _FRAME_MAX_BYTES = 12 << 20
+# The first frame stays small, for its damage is the one that nothing can be said of.
+_LEAD_FILE_MAX_BYTES = 64 << 10
 _FEED_BYTES = 1 << 19
 # The coarsest clock by which a kernel dates a change (a tick of CONFIG_HZ=100), doubled.
 _CLOCK_TICK_NS = 20_000_000
@@ -80,24 +87,27 @@ def write_initrd(
     codec: Codec,
     level: int,
     timestamp_s: int,
+    first: Collection[str] = (),
+    last: Collection[str] = (),
     early: bytes | None = None,
     cache: Path | None = None,
     jobs: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Packed:
-    """Write ``closure`` to ``out`` as the codec, ``level``, ``timestamp_s`` and ``early`` say.
+    """Write ``closure`` to ``out`` as the codec, ``level``, ``timestamp_s`` and what follows say.
 
-    The bytes depend on ``closure`` and these, and on nothing else.
+    The bytes depend on ``closure``, on these and ``early``, and on nothing else.
 
-    ``level`` is 0 to 9, ``early`` an uncompressed archive that goes first, ``cache`` a folder
-    for finished frames, ``jobs`` the number of threads (0: one per processor). ``progress``
-    is told the bytes read and the bytes to read. At most ``jobs`` + 2 frames are in memory.
+    ``level`` is 0 to 9; ``first`` and ``last`` are paths of files, see ``plan_frames``; ``early``
+    is an uncompressed archive that goes before all; ``cache`` a folder for finished frames,
+    ``jobs`` the number of threads (0: one per processor). ``progress`` is told the bytes read and
+    the bytes to read. At most ``jobs`` + 2 frames are in memory.
 
     Nothing is dated later than ``timestamp_s``; what is made and not copied is as old as the
     newest source, so that building again later changes no frame.
     Raises InputError for a source that cannot be read, OutputError if ``out`` cannot be written.
     """
-    frames = plan_frames(closure)
+    frames = plan_frames(closure, first=first, last=last)
     made_s = _made_s(closure, timestamp_s)
     total = sum(entry.size_bytes for entry in closure)
     workers = jobs or len(os.sched_getaffinity(0))
@@ -128,27 +138,37 @@ def write_initrd(
     )
 
 
-def plan_frames(closure: FileClosure) -> tuple[Frame, ...]:
+def plan_frames(
+    closure: FileClosure, *, first: Collection[str] = (), last: Collection[str] = ()
+) -> tuple[Frame, ...]:
     """Cut a tree into frames.
 
-    The first has what is no file and all files made for this image, its record among them:
-    these change most and are small. The last has the trailer alone.
+    The first has what is no file, the files ``first``, and all small files made for this image.
+    The second has the large files made for it, its record among them: these change most. The
+    last has the files ``last`` and the trailer.
     """
-    lead = [entry for entry in closure if entry.kind is not Kind.FILE]
+    linked = {link_group(closure.entries[path]) for path in first} - {None}
+    lead: list[Entry] = []
+    made: list[Entry] = []
     files: list[Entry] = []
+    end: list[Entry] = []
     for entry in closure:
-        if entry.kind is Kind.FILE:
-            made_here = entry.content is not None and not _is_bulk(entry.path)
-            (lead if made_here else files).append(entry)
+        if entry.path in last:
+            end.append(entry)
+        elif entry.kind is not Kind.FILE or entry.path in first or link_group(entry) in linked:
+            lead.append(entry)
+        elif entry.content is None or _is_bulk(entry.path):
+            files.append(entry)
+        else:
+            (lead if entry.size_bytes <= _LEAD_FILE_MAX_BYTES else made).append(entry)
     frames: list[Frame] = []
     taken: list[range] = []
-    for entries in [lead, *_cut(files)]:
-        if entries:
-            inodes = _inodes(entries, taken)
-            taken.append(inodes)
-            frames.append(Frame(tuple(entries), inodes.start))
-    frames.append(Frame((), 1, trailer=True))
-    return tuple(frames)
+    for entries in filter(None, [lead, made, *_cut(files)]):
+        inodes = _inodes(entries, taken)
+        taken.append(inodes)
+        frames.append(Frame(tuple(entries), inodes.start))
+    inodes = _inodes(end, taken) if end else range(1, 2)
+    return (*frames, Frame(tuple(end), inodes.start, trailer=True))
 
 
 def _is_bulk(path: str) -> bool:

@@ -223,6 +223,8 @@ def _pack(
                     codec=record.codec,
                     level=record.level,
                     timestamp_s=spec.timestamp_s,
+                    first=composition.first,
+                    last=composition.last,
                     early=microcode,
                     cache=spec.cache if spec.use_cache else None,
                     jobs=spec.jobs,

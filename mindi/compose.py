@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from initramfs.closure import Because, ClosureBuilder, FileClosure
+from initramfs.closure import Because, ClosureBuilder, FileClosure, Kind
 from initramfs.firmware import AbsentFirmware, FirmwareReport, FoundFirmware, find_firmware
 from initramfs.hostmodules import HostModules
 from initramfs.kmod import Chosen, ModuleTree, Wanted, resolve_modules
@@ -15,6 +15,7 @@ from initramfs.libraries import Libraries
 from initramfs.modselect import select_generic, select_host
 from mindi.architecture import architecture_of
 from mindi.rescue import RescueReport, add_rescue_environment
+from mindi.scripts import WHOLE
 from mindi.sources import Sources
 from mindi.spec import ImageSpec, Selection
 from mindi.toolbox import add_any
@@ -23,13 +24,19 @@ from mindi.tools import BootFirmware
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """A finished tree, and what is worth telling of how it came about."""
+    """A finished tree, and what is worth telling of how it came about.
+
+    ``first`` are the files that an initrd must have at its front, ``last`` those at its end, for
+    the environment to know a damaged image and to be able to say so.
+    """
 
     closure: FileClosure
     rescue: RescueReport
     modules: tuple[Chosen, ...]
     firmware: FirmwareReport
     architecture: str
+    first: frozenset[str]
+    last: frozenset[str]
 
 
 def compose(
@@ -70,7 +77,35 @@ def compose(
     add_modules(builder, tree, chosen, folder=folder)
     blobs = add_firmware(builder, sources, chosen, folder=folder)
     add_library_cache(builder)
-    return Composition(builder.build(), rescue, chosen, blobs, architecture)
+    whole = builder.add_content(WHOLE, b"", Because("lies last: where it is, the image is whole"))
+    closure = builder.build()
+    shell = builder.root.locate(rescue.busybox.path)
+    return Composition(
+        closure=closure,
+        rescue=rescue,
+        modules=chosen,
+        firmware=blobs,
+        architecture=architecture,
+        first=files_for(closure, shell.path) if shell else frozenset(),
+        last=frozenset({whole}),
+    )
+
+
+def files_for(closure: FileClosure, path: str) -> frozenset[str]:
+    """Return ``path`` and the files that are in the image for it, or for one of these."""
+    needs: dict[str, list[str]] = {}
+    for entry in closure:
+        for reason in entry.because:
+            if reason.by is not None and entry.kind is Kind.FILE:
+                needs.setdefault(reason.by, []).append(entry.path)
+    found: set[str] = set()
+    pending = [path]
+    while pending:
+        current = pending.pop()
+        if current not in found:
+            found.add(current)
+            pending += needs.get(current, [])
+    return frozenset(found)
 
 
 def choose_modules(

@@ -8,10 +8,12 @@ from itertools import groupby
 
 from mindi.render import render
 from mindi.toolbox import PROGRAM_DIRECTORIES, Toolbox
-from restore.contract import FW_CFG_PATH, LOG, READY, VERDICT_PORT, Mode
+from restore.contract import DAMAGED, FW_CFG_PATH, LOG, READY, VERDICT_PORT, Mode
 
 HOME = "/etc/mindi"
 MODULE_LIST = f"{HOME}/modules"
+WHOLE = f"{HOME}/whole"
+"""The file that an initrd has at its very end: without it, the image was not unpacked whole."""
 
 # A driver may take its time; nothing may take all of it.
 _START_LIMIT_S = 300
@@ -118,6 +120,7 @@ def _names(setting: Setting) -> dict[str, object]:
     }
     return {
         "ready": READY,
+        "damaged": DAMAGED,
         "log": LOG,
         "fw_cfg": FW_CFG_PATH,
         "verdict_port": VERDICT_PORT,
@@ -136,6 +139,7 @@ def _names(setting: Setting) -> dict[str, object]:
         "shutdown": f"{HOME}/shutdown",
         "udhcpc_script": f"{HOME}/udhcpc",
         "module_list": MODULE_LIST,
+        "whole": WHOLE,
         "net": "/usr/sbin/mindi-net",
         "storage": "/usr/sbin/mindi-storage",
         "welcome": "/usr/sbin/mindi-welcome",

@@ -14,6 +14,9 @@ from pathlib import Path
 READY = "mindi: rescue environment ready"
 """Printed on every console once the environment is up; a line of its own."""
 
+DAMAGED = "mindi: this image is damaged, only a part of it could be unpacked"
+"""Printed on every console in place of READY where the initrd was not unpacked to its end."""
+
 IMAGE_RECORD = "/usr/share/mindi/image.json"
 """The image's own record, in the image: what it was made of, from what, and why (JSON)."""
 

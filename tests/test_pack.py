@@ -17,7 +17,7 @@ from initramfs.closure import FileClosure, Kind
 from initramfs.codec import Codec
 from initramfs.cpio import read_cpio
 from initramfs.errors import InputError, OutputError
-from initramfs.pack import plan_frames, write_initrd
+from initramfs.pack import Frame, plan_frames, write_initrd
 from initramfs.unpack import InitrdReader, Limits, unpack
 from tests.support.initrds import (
     SEED,
@@ -82,11 +82,38 @@ def test_we_read_the_whole(codec: Codec, closure: FileClosure) -> None:
     assert sorted(listed(packed(closure, codec=codec)[0])) == files(closure)
 
 
+def paths(frame: Frame) -> set[str]:
+    return {entry.path for entry in frame.entries}
+
+
 def test_directories_links_and_made_files_come_first(closure: FileClosure) -> None:
-    lead = plan_frames(closure)[0].entries
-    assert {entry.path for entry in lead} == {
-        entry.path for entry in closure if entry.kind is not Kind.FILE
-    } | {"/init"}
+    others = {entry.path for entry in closure if entry.kind is not Kind.FILE}
+    assert paths(plan_frames(closure)[0]) == others | {"/init"}
+
+
+def test_what_is_named_comes_first_with_its_hard_links(closure: FileClosure) -> None:
+    before = paths(plan_frames(closure)[0])
+    frames = plan_frames(closure, first={"/usr/lib/0030", "/usr/lib/zzz"})
+    assert paths(frames[0]) - before == {"/usr/lib/0030", "/usr/lib/zzz", "/usr/lib/0000-a"}
+
+
+def test_large_made_files_are_apart_from_the_first(tmp_path: Path) -> None:
+    builder = library_tree(tmp_path, 3)
+    builder.add_content("/record", b"record" * 20_000, SEED)
+    builder.add_content("/small", b"small", SEED)
+    frames = plan_frames(builder.build())
+    assert "/small" in paths(frames[0])
+    assert paths(frames[1]) == {"/record"}
+
+
+def test_what_is_named_comes_last_of_all(closure: FileClosure) -> None:
+    data, _ = packed(closure, last={"/init"})
+    assert [member.path for member in unpack(io.BytesIO(data))][-1] == "/init"
+    assert sorted(listed(data)) == files(closure)
+
+
+def test_what_comes_last_changes_no_frame_between(closure: FileClosure) -> None:
+    assert plan_frames(closure, last={"/init"})[1:-1] == plan_frames(closure)[1:-1]
 
 
 def test_each_frame_ends_where_an_entry_ends(closure: FileClosure) -> None:

@@ -8,7 +8,7 @@ import os
 import random
 import stat
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from initramfs.closure import Because, ClosureBuilder, FileClosure
@@ -77,6 +77,8 @@ def packed(
     codec: Codec = Codec.ZSTD,
     level: int = 1,
     timestamp_s: int = TIMESTAMP_S,
+    first: Collection[str] = (),
+    last: Collection[str] = (),
     early: bytes | None = None,
     cache: Path | None = None,
     jobs: int = 2,
@@ -89,6 +91,8 @@ def packed(
         codec=codec,
         level=level,
         timestamp_s=timestamp_s,
+        first=first,
+        last=last,
         early=early,
         cache=cache,
         jobs=jobs,
