@@ -2,7 +2,8 @@
 
 The machine is a q35 PC with a VGA screen, or QEMU's own "virt" board for 64-bit ARM, with a
 serial console on standard input and output, a virtio-serial port for the guest's report
-(restore.contract.VERDICT_PORT), a QMP monitor on a UNIX socket, and boot words in fw_cfg.
+(restore.contract.VERDICT_PORT), a QMP monitor on a UNIX socket, and boot words in fw_cfg. It is
+on no network unless it is given one.
 Options are those of qemu(1), 7.2 and later.
 """
 
@@ -28,6 +29,8 @@ MIN_MEMORY_MIB = 128
 
 MAX_MEMORY_MIB = 1 << 20
 """What an emulated x86-64 processor can address: 40 bits."""
+
+MAX_PORT = 65535
 
 SERIAL_LOG = "serial.log"
 VERDICT_LOG = "verdict.jsonl"
@@ -126,13 +129,34 @@ class DirectBoot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A card on a network of QEMU's own, which needs no right here (qemu(1), -netdev user).
+
+    DHCP gives the guest 10.0.2.15, the gateway 10.0.2.2 and the resolver 10.0.2.3; at the
+    gateway's address it reaches what listens on this host's loopback. ``ssh_port`` of this
+    host's loopback leads to port 22 of 10.0.2.15: 0 for one that is free (Vm.ssh_port tells
+    which), None for none.
+    """
+
+    ssh_port: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a port that cannot be."""
+        if self.ssh_port is not None and not 0 <= self.ssh_port <= MAX_PORT:
+            raise UsageError(
+                f"there is no port {self.ssh_port} that could lead to a machine's ssh server",
+                hint=f"take one of 1 to {MAX_PORT}, or 0 for any that is free",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """One computer: what it boots, from what, and what it has.
 
     ``image`` is never written to; None boots from ``disks``. ``disks`` (raw or qcow2 by
     their suffix ``.qcow2``) are written to. ``words`` are added to the boot words through
-    fw_cfg. ``logs`` is a directory that keeps what the machine said. One for 64-bit ARM boots
-    a kernel and an initrd, and has no screen.
+    fw_cfg. ``logs`` is a directory that keeps what the machine said. None for ``network`` is no
+    card at all. One for 64-bit ARM boots a kernel and an initrd, and has no screen.
     """
 
     image: Path | DirectBoot | None
@@ -143,6 +167,7 @@ class Machine:
     cpus: int = 2
     disks: tuple[Path, ...] = ()
     words: tuple[str, ...] = ()
+    network: Network | None = None
     architecture: Architecture = Architecture.X86_64
 
     def __post_init__(self) -> None:
@@ -241,7 +266,7 @@ def arguments(
         *("-device", f"virtserialport,chardev=verdict,name={VERDICT_PORT}"),
         *("-device", "virtio-rng-pci"),
         *_words(machine.words),
-        *("-nic", "none"),
+        *_network(machine.network),
         *_image(machine),
         *_disks(machine),
     )
@@ -290,6 +315,16 @@ def _words(words: tuple[str, ...]) -> tuple[str, ...]:
     if not words:
         return ()
     return ("-fw_cfg", f"name={FW_CFG_CMDLINE},string={_value(' '.join(words))}")
+
+
+def _network(network: Network | None) -> tuple[str, ...]:
+    if network is None:
+        return ("-nic", "none")
+    backend = "user,id=network"
+    if network.ssh_port is not None:
+        backend += f",hostfwd=tcp:127.0.0.1:{network.ssh_port}-:22"
+    # Without its boot ROM, for what a machine boots is its image or a disk.
+    return ("-netdev", backend, "-device", "virtio-net-pci,netdev=network,romfile=")
 
 
 def _image(machine: Machine) -> tuple[str, ...]:

@@ -57,6 +57,8 @@ _KERNEL_MESSAGE = re.compile(r"\[ *\d+\.\d{6}\][^\n]*\n?")
 # boot menu moves the cursor where others begin a line.
 _CURSOR = re.compile(r"\x1b\[\d+;\d+H")
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x09\x0b-\x1f\x7f]|\x1b")
+# A row of the monitor's "info usernet": protocol, descriptor, source and port, guest and port.
+_SSH_FORWARD = re.compile(r"^ *TCP\[HOST_FORWARD\] +\d+ +127\.0\.0\.1 +(\d+) +\S+ +22 ", re.M)
 _POLL_S = 0.1
 _END_S = 10.0
 _TAIL_LINES = 12
@@ -178,6 +180,27 @@ class Vm:
         if self._console is None:
             raise self._failure("the machine ended, nobody reads what is typed")
         self._console.sendline(text)
+
+    def press(self, *keys: str) -> None:
+        """Press and release each of ``keys``, one after the other, on the machine's keyboard.
+
+        A key goes by the place it has on a US keyboard (QEMU's QKeyCode: "z", "ret", "spc").
+        Raises ToolError.
+        """
+        for key in keys:
+            self._monitor().execute("send-key", {"keys": [{"type": "qcode", "data": key}]})
+
+    def ssh_port(self) -> int:
+        """Return this host's loopback port that leads to the guest's ssh server.
+
+        Raises ToolError for a machine that was given none (mindi.qemu.Network).
+        """
+        # QMP itself has no command for it, nor for what QEMU chose for port 0.
+        table = self._monitor().execute("human-monitor-command", {"command-line": "info usernet"})
+        found = _SSH_FORWARD.search(str(table))
+        if found is None:
+            raise ToolError("no port of this host leads to the machine's ssh server")
+        return int(found[1])
 
     def verdicts(self, silence_s: float) -> Iterator[Event]:
         """Yield what the guest reports, from the first line not yet taken, until it ends.

@@ -19,6 +19,7 @@ from mindi.qemu import (
     Firmware,
     Machine,
     Medium,
+    Network,
     arguments,
     find_firmware,
     find_qemu,
@@ -135,6 +136,24 @@ def test_disks_follow_the_medium_in_the_boot_order() -> None:
 
 def test_a_machine_without_a_network_has_no_card() -> None:
     assert "-nic none" in pairs(Machine(image=ISO, logs=LOGS))
+
+
+def test_a_card_on_qemus_own_network() -> None:
+    line = pairs(Machine(image=ISO, logs=LOGS, network=Network()))
+    assert "-netdev user,id=network -device virtio-net-pci,netdev=network,romfile= " in line
+    assert "-nic" not in line
+
+
+@pytest.mark.parametrize("port", [0, 2222])
+def test_a_port_of_the_loopback_leads_to_the_ssh_server(port: int) -> None:
+    line = pairs(Machine(image=ISO, logs=LOGS, network=Network(ssh_port=port)))
+    assert f"-netdev user,id=network,hostfwd=tcp:127.0.0.1:{port}-:22 " in line
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_that_cannot_be_is_refused(port: int) -> None:
+    with pytest.raises(UsageError, match=f"no port {port}"):
+        Network(ssh_port=port)
 
 
 def test_a_terminal_shares_the_console_with_the_monitor() -> None:
