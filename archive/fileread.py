@@ -1,0 +1,81 @@
+"""Reads files as they are found: without a trace, and noticing when they change under it."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from archive.reach import LONGEST
+from archive.slicing import Item
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Vanished(Exception):
+    """The path is no longer there."""
+
+
+class Outgrown(Exception):
+    """The path is no longer what it was found to be, and must be planned anew."""
+
+
+def open_quietly(path: bytes, more: int = 0) -> int:
+    """Open for reading without a trace in the file's times, where that is allowed."""
+    try:
+        return os.open(path, _READ | more | os.O_NOATIME)
+    except PermissionError:
+        return os.open(path, _READ | more)
+
+
+def read_into(descriptor: int, view: memoryview, offset: int) -> int:
+    """Fill ``view`` from a file; return how much there was."""
+    length = os.preadv(descriptor, (view,), offset) if view else 0
+    done = length
+    while done < len(view) and length:
+        length = os.preadv(descriptor, (view[done:],), offset + done)
+        done += length
+    return done
+
+
+def is_cached(descriptor: int, offset: int = 0) -> bool:
+    """Tell whether a file's first byte lies in the page cache; where that cannot be told, yes."""
+    try:
+        return os.preadv(descriptor, (bytearray(1),), offset, os.RWF_NOWAIT) >= 0
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def is_unchanged(before: os.stat_result, after: os.stat_result) -> bool:
+    return (
+        before.st_mtime_ns == after.st_mtime_ns
+        and before.st_ctime_ns == after.st_ctime_ns
+        and before.st_size == after.st_size
+    )
+
+
+def is_as_found(found: os.stat_result, item: Item) -> bool:
+    """Tell whether a file is still what it was when its parts were planned."""
+    return (
+        found.st_ino == item.inode
+        and found.st_dev == item.st_dev
+        and found.st_size == item.size
+        and found.st_ctime_ns == item.ctime_ns
+        and found.st_mtime_ns == item.mtime_s * 1_000_000_000 + item.mtime_ns
+    )
+
+
+def check_replaced(descriptor: int, found: os.stat_result, item: Item, path: bytes) -> None:
+    """Take another file in the place of the one that was found, but none through a new link.
+
+    Raises Outgrown where it must be planned anew; Vanished where a directory above was swapped
+    for a symbolic link, or for another filesystem: what lies behind it may be what the owner of
+    the path must not read.
+    """
+    if item.link is not None or not stat.S_ISREG(found.st_mode):
+        raise Outgrown
+    if found.st_dev != item.st_dev:
+        raise Vanished
+    if len(path) <= LONGEST and os.readlink(b"/proc/self/fd/%d" % descriptor) != path:
+        raise Vanished

@@ -1,0 +1,413 @@
+"""Makes one slice of a set: reads the files, digests them, puts them into frames. Runs in a worker.
+
+The bytes are read once, straight into the frame that is being filled. What a file is, is said by
+the descriptor it was read through, not by its name a moment before; a file that changed while it
+was read is read again.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import hashlib
+import os
+import stat
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from archive.afio import TRAILER, header
+from archive.attributes import read_flags, read_xattrs
+from archive.codec import Codec, Packing
+from archive.entry import UNSETTLED, signed64
+from archive.fileread import (
+    Outgrown,
+    Vanished,
+    check_replaced,
+    is_as_found,
+    is_cached,
+    is_unchanged,
+    open_quietly,
+    read_into,
+)
+from archive.reach import LONGEST, reachable
+from archive.slicefile import FRAME_NUMBERS, SliceFile
+from archive.slicing import FRAME_BYTES, PART_BYTES, Item, Job, Role
+
+_SETTLED_AFTER_NS = 2_000_000_000
+"""The coarsest clock of a filesystem in use (FAT's); most have 4 ms."""
+_ATTEMPTS = 3
+_PARTS = b".mindi/parts/"
+_LINKS = b".mindi/links/"
+_DROPPED_FROM = 1 << 20
+"""Files from this size on are taken out of the page cache again, if they were not in it."""
+
+Row = tuple[object, ...]
+
+
+class Trouble(enum.Enum):
+    """What can be wrong with a path."""
+
+    CHANGED = "changed while it was read"
+    VANISHED = "vanished before it was read"
+    OUTGREW = "became something else before it was read"
+    UNREADABLE = "cannot be read"
+
+
+class Problem(NamedTuple):
+    """Something that went wrong with one item."""
+
+    item: Item
+    trouble: Trouble
+    words: str
+
+
+class Packed(NamedTuple):
+    """A slice as it was made: the rows that the catalog gets of it."""
+
+    number: int
+    size: int
+    """0: there was nothing to write, and there is no file."""
+    sha256: bytes
+    raw_size: int
+    entries: list[Row]
+    parts: list[Row]
+    frames: list[tuple[int, int, int, int, int]]
+    problems: list[Problem]
+    read_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What all workers of a run have in common."""
+
+    root: bytes
+    """What paths are relative to, without a slash at its end: ``b""`` for ``/``."""
+    slices: bytes
+    """The folder that slices are written to."""
+    packing: Packing
+    frame_base: int
+    """Added to the number of a slice, so that its frames' numbers differ from a parent's."""
+
+
+def pack(workshop: Workshop, job: Job) -> Packed:
+    """Make one slice. Raises CannotWrite where the medium does not take it."""
+    packing = workshop.packing
+    codec = Codec.NONE if packing.per_file else packing.codec
+    name = b"%s/%07d%s" % (workshop.slices, job.slice, codec.suffix.encode())
+    first_frame = (workshop.frame_base + job.slice) * FRAME_NUMBERS
+    out = SliceFile(name, packing, first_frame=first_frame)
+    packer = _Packer(workshop, out)
+    try:
+        for item in job.items:
+            packer.add(item)
+        out.finish(TRAILER)
+    finally:
+        out.close()
+    return Packed(
+        job.slice,
+        out.size,
+        out.sha256.digest(),
+        out.raw_size,
+        packer.rows,
+        packer.parts,
+        out.frames,
+        packer.problems,
+        packer.read_bytes,
+    )
+
+
+class _Packer:
+    """Puts items into a slice one after the other, and keeps what is to be said of them."""
+
+    def __init__(self, workshop: Workshop, out: SliceFile) -> None:
+        self.rows: list[Row] = []
+        self.parts: list[Row] = []
+        self.problems: list[Problem] = []
+        self.read_bytes = 0
+        self._root = workshop.root + b"/"
+        self._deep = LONGEST - len(self._root)
+        self._per_file = workshop.packing.per_file and workshop.packing.codec is not Codec.NONE
+        self._out = out
+        self._inodes: dict[int, int] = {}
+        self._settled_ns = time.time_ns() - _SETTLED_AFTER_NS
+
+    def add(self, item: Item) -> None:
+        """Take one item; what is wrong with it becomes a problem, not an error."""
+        try:
+            if len(item.path) > self._deep:
+                with reachable(self._root + item.path) as path:
+                    self._add(item, path)
+            else:
+                self._add(item, self._root + item.path)
+        except (Vanished, FileNotFoundError, NotADirectoryError):
+            self._problem(item, Trouble.VANISHED)
+        except Outgrown:
+            self._problem(item, Trouble.OUTGREW)
+        except OSError as error:
+            # ELOOP: O_NOFOLLOW met a symbolic link where a file was; ENXIO: a socket.
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                self._problem(item, Trouble.OUTGREW)
+            else:
+                self._problem(item, Trouble.UNREADABLE, error.strerror)
+        if self._out.used >= FRAME_BYTES:
+            self._out.end_frame()
+
+    def _add(self, item: Item, path: bytes) -> None:
+        if item.role is Role.PART:
+            self._add_part(item, path)
+        elif item.role is Role.LINK:
+            self._add_link(item)
+        elif stat.S_ISREG(item.mode):
+            self._add_file(item, path)
+        else:
+            self._add_special(item, path)
+
+    def _problem(self, item: Item, trouble: Trouble, words: str | None = None) -> None:
+        self.problems.append(Problem(item, trouble, words or trouble.value))
+
+    def _add_file(self, item: Item, path: bytes) -> None:
+        """Take a file that is kept in one piece, or the END of one that is kept in parts."""
+        descriptor = open_quietly(path)
+        try:
+            found = os.fstat(descriptor)
+            if found.st_ino != item.inode or found.st_dev != item.st_dev:
+                check_replaced(descriptor, found, item, path)
+            if item.role is Role.END:
+                self._end_of_parts(item, found, descriptor)
+                return
+            cached = found.st_size < _DROPPED_FROM or is_cached(descriptor)
+            for attempt in range(_ATTEMPTS):
+                begin, length = self._read_behind_header(item, found, descriptor)
+                now = os.fstat(descriptor)
+                if length == found.st_size and is_unchanged(found, now):
+                    break
+                found = now
+                if attempt == _ATTEMPTS - 1:
+                    self._problem(item, Trouble.CHANGED)
+            if not cached:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            self._keep(item, found, descriptor, begin=begin, length=length)
+        finally:
+            os.close(descriptor)
+
+    def _read_behind_header(
+        self, item: Item, found: os.stat_result, descriptor: int
+    ) -> tuple[int, int]:
+        """Read a file into the frame, behind its header; return where it lies, and how long."""
+        out = self._out
+        size = found.st_size
+        if size > PART_BYTES or not stat.S_ISREG(found.st_mode):
+            raise Outgrown
+        if out.used and out.used + size > FRAME_BYTES:
+            out.end_frame()
+        front = self._header(item, found, size)
+        begin = out.used + len(front)
+        if begin + size > len(out.view):
+            out.end_frame()
+            begin = len(front)
+        out.view[out.used : begin] = front
+        return begin, read_into(descriptor, out.view[begin : begin + size], 0)
+
+    def _keep(
+        self, item: Item, found: os.stat_result, descriptor: int, *, begin: int, length: int
+    ) -> None:
+        """Make what was read an entry of the slice, if it is new, and of the catalog."""
+        out = self._out
+        data = out.view[begin : begin + length]
+        self.read_bytes += length
+        digest = hashlib.sha256(data).digest()
+        frame: int | None = None
+        start: int | None = None
+        known = item.known
+        if known is not None and known.digest == digest:
+            frame, start = known.frame, known.start
+        else:
+            if length != found.st_size:
+                out.view[out.used : begin] = self._header(item, found, length)
+            if not length:
+                out.used = begin
+            elif self._per_file:
+                frame, start = self._keep_apart(item, found, data), 0
+            else:
+                frame, start = out.frame, begin
+                out.used = begin + length
+        self._row(item, found, descriptor, size=length, digest=digest, frame=frame, start=start)
+
+    def _keep_apart(self, item: Item, found: os.stat_result, data: memoryview) -> int:
+        """Put a file's data into the slice compressed on its own; return its frame."""
+        out = self._out
+        packed, first, last = out.compressed_apart(data)
+        if len(packed) < len(data):
+            out.put(self._header(item, found, len(packed), name=_name(item) + b".z"))
+            out.put(packed)
+            start = out.used - len(packed) + first
+            return out.enter_apart(start, last - first, len(data), compressed=True)
+        start = out.used + len(self._header(item, found, len(data)))
+        out.used = start + len(data)
+        return out.enter_apart(start, len(data), len(data), compressed=False)
+
+    def _add_part(self, item: Item, path: bytes) -> None:
+        """Take one run of data of a file that is kept in parts."""
+        out = self._out
+        descriptor = open_quietly(path)
+        try:
+            found = os.fstat(descriptor)
+            if not is_as_found(found, item):
+                raise Outgrown
+            name = b"%s%s/%020d" % (_PARTS, item.path, item.offset)
+            front = self._header(item, found, item.length, name=name)
+            if out.used and out.used + item.length > FRAME_BYTES:
+                out.end_frame()
+            cached = is_cached(descriptor, item.offset)
+            begin = out.used + len(front)
+            out.view[out.used : begin] = front
+            data = out.view[begin : begin + item.length]
+            length = read_into(descriptor, data, item.offset)
+            if not cached:
+                os.posix_fadvise(descriptor, item.offset, length, os.POSIX_FADV_DONTNEED)
+            if length != item.length or not is_as_found(os.fstat(descriptor), item):
+                raise Outgrown
+        finally:
+            os.close(descriptor)
+        self.read_bytes += length
+        digest = hashlib.sha256(data).digest()
+        where = self._place_part(item, found, data, begin=begin, digest=digest)
+        self.parts.append((item.content, item.offset, length, digest, *where))
+
+    def _place_part(
+        self, item: Item, found: os.stat_result, data: memoryview, *, begin: int, digest: bytes
+    ) -> tuple[int | None, int | None]:
+        out = self._out
+        if item.known is not None and item.known.digest == digest:
+            return item.known.frame, item.known.start
+        if self._per_file:
+            return self._keep_apart(item, found, data), 0
+        out.used = begin + len(data)
+        return out.frame, begin
+
+    def _end_of_parts(self, item: Item, found: os.stat_result, descriptor: int) -> None:
+        """Take the metadata of a file that is kept in parts; its digest is made of theirs later."""
+        if not is_as_found(found, item):
+            raise Outgrown
+        name = b"%s%s/%020d.end" % (_PARTS, item.path, item.size)
+        self._out.put(self._header(item, found, 0, name=name))
+        self._row(item, found, descriptor, size=item.size, content=item.content)
+
+    def _add_link(self, item: Item) -> None:
+        """Take a hard link to a file of this slice, or of another; the catalog copies its row."""
+        if item.first is None:
+            self._out.put(self._header_of(item, b"", nlink=item.nlink))
+        else:
+            self._out.put(self._header_of(item, item.first, name=_LINKS + item.path))
+
+    def _add_special(self, item: Item, path: bytes) -> None:
+        """Take what has no bytes of its own: directories, links, devices, FIFOs, sockets."""
+        found = os.lstat(path)
+        if stat.S_IFMT(found.st_mode) != stat.S_IFMT(item.mode):
+            raise Outgrown
+        target = os.readlink(path) if stat.S_ISLNK(found.st_mode) else None
+        data = target or b""
+        self._out.put(self._header(item, found, len(data)) + data)
+        if stat.S_ISDIR(found.st_mode):
+            descriptor = open_quietly(path, os.O_DIRECTORY)
+            try:
+                self._row(item, found, descriptor)
+            finally:
+                os.close(descriptor)
+        else:
+            self._row(item, found, path, target=target)
+
+    def _header(
+        self, item: Item, found: os.stat_result, size: int, *, name: bytes | None = None
+    ) -> bytes:
+        """Return the afio header of an entry; hard links of one slice have the same inode there."""
+        inode = 0
+        nlink = 1
+        if item.link is not None and item.role is Role.WHOLE:
+            inode = self._inodes.setdefault(item.link, len(self._inodes) + 1)
+            nlink = found.st_nlink
+        return header(
+            _name(item) if name is None else name,
+            found.st_mode if name is None or item.role is Role.WHOLE else 0o100600,
+            found.st_uid,
+            found.st_gid,
+            found.st_mtime_ns // 1_000_000_000,
+            size=size,
+            inode=inode,
+            nlink=nlink,
+            rdev=found.st_rdev,
+        )
+
+    def _header_of(
+        self, item: Item, data: bytes, *, name: bytes | None = None, nlink: int = 1
+    ) -> bytes:
+        """Return header and data of an entry that stands for a hard link."""
+        assert item.link is not None  # noqa: S101 narrows the type
+        inode = self._inodes.get(item.link, 0) if name is None else 0
+        mode = item.mode if name is None else 0o100600
+        return (
+            header(
+                item.path if name is None else name,
+                mode,
+                item.uid,
+                item.gid,
+                item.mtime_s,
+                size=len(data),
+                inode=inode,
+                nlink=nlink,
+            )
+            + data
+        )
+
+    def _row(
+        self,
+        item: Item,
+        found: os.stat_result,
+        target_of: int | bytes,
+        *,
+        size: int = 0,
+        target: bytes | None = None,
+        digest: bytes | None = None,
+        frame: int | None = None,
+        start: int | None = None,
+        content: int | None = None,
+    ) -> None:
+        """Enter what the catalog gets: the fields of archive.entry.Entry in their order."""
+        mtime_s, mtime_ns = divmod(found.st_mtime_ns, 1_000_000_000)
+        ctime_ns = found.st_ctime_ns
+        if ctime_ns > self._settled_ns:
+            ctime_ns = UNSETTLED
+        flags = read_flags(target_of) if isinstance(target_of, int) else 0
+        self.rows.append(
+            (
+                item.id,
+                item.path,
+                found.st_mode,
+                found.st_uid,
+                found.st_gid,
+                mtime_s,
+                mtime_ns,
+                ctime_ns,
+                size,
+                signed64(found.st_ino),
+                item.device,
+                found.st_nlink,
+                found.st_rdev,
+                target,
+                item.link,
+                read_xattrs(target_of),
+                flags,
+                digest,
+                frame,
+                start,
+                content,
+            )
+        )
+
+
+def _name(item: Item) -> bytes:
+    """Return the name of an item's entry in a slice."""
+    if item.role is Role.PART:
+        return b"%s%s/%020d" % (_PARTS, item.path, item.offset)
+    return item.path or b"."
