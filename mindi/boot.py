@@ -17,6 +17,7 @@ from initramfs.errors import InputError, ToolError, UsageError
 from mindi.accelerator import accelerator_for
 from mindi.plainwords import printable_lines
 from mindi.qemu import (
+    SERIAL_LOG,
     Accelerator,
     Architecture,
     Console,
@@ -26,14 +27,17 @@ from mindi.qemu import (
     Machine,
     Medium,
 )
-from mindi.verdict import Event, Verdict, judge
+from mindi.verdict import Alive, Event, Verdict, judge
 from mindi.vm import QEMU_LOG, SCREEN, GuestError, Vm, last_lines, prepare
 from restore.contract import ROOT_ARGUMENT, Mode
 
 READY_S = 45.0
 SILENCE_S = 60.0
 POWER_OFF_S = 10.0
-"""How long a check waits, on real hardware: for the ready line, between reports, for the end."""
+"""How long a check waits, on real hardware: for the ready line, between reports, for the end.
+
+A guest that is busy says so every restore.contract.ALIVE_S of its own clock.
+"""
 
 
 def direct_cmdline(architecture: Architecture) -> str:
@@ -222,6 +226,9 @@ def check(
             tell(f"ready after {ready_s:.1f} s")
             screenshots += _photograph(vm, "ready.png")
             for event in vm.verdicts(SILENCE_S):
+                if isinstance(event, Alive):
+                    tell(f"{len(events)} reports, {event.what}")
+                    continue
                 events.append(event)
                 tell(f"{len(events)} reports")
             vm.wait(POWER_OFF_S)
@@ -232,6 +239,8 @@ def check(
     verdict = judge(events)
     if ready_s is not None:
         reasons += verdict.reasons
+    if reasons and lacked_memory(machine.logs / SERIAL_LOG):
+        reasons.append(f"{machine.memory_mib} MiB of memory were too little: raise --memory")
     return BootReport(
         image=_image_file(machine),
         firmware=machine.firmware,
@@ -247,6 +256,15 @@ def check(
         logs=machine.logs,
         architecture=machine.architecture,
     )
+
+
+def lacked_memory(serial_log: Path) -> bool:
+    """Tell whether a guest's kernel ran out of memory (Linux, mm/oom_kill.c)."""
+    try:
+        said = serial_log.read_bytes()
+    except FileNotFoundError:
+        return False
+    return b"Out of memory: " in said or b"deadlocked on memory" in said
 
 
 def _photograph(vm: Vm, name: str) -> list[Path]:

@@ -6,6 +6,7 @@ virtio-serial port named restore.contract.VERDICT_PORT; QEMU writes them into a 
     {"event": "ready", "uptime_s": 7.5}
     {"event": "tool", "name": "lvm", "path": "/usr/sbin/lvm", "status": 0, "output": "...",
      "ok": true}
+    {"event": "alive", "what": "loading modules"}
     {"event": "module", "name": "ext4", "ok": true, "why": ""}
     {"event": "done", "ok": true, "tools": 90, "tools_failed": [], "modules": 700,
      "modules_failed": [], "python": "3.11.2"}
@@ -50,6 +51,13 @@ class Module:
 
 
 @dataclass(frozen=True, slots=True)
+class Alive:
+    """Nothing to report yet: the guest is busy with ``what``."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The guest's own sum; the last line of a whole report."""
 
@@ -69,7 +77,7 @@ class Garbled:
     why: str
 
 
-Event = Ready | Tool | Module | Done | Garbled
+Event = Ready | Tool | Module | Alive | Done | Garbled
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,8 @@ def _typed(record: dict[str, object]) -> Event | None:
             return Tool(name, path, status, output, ok)
         case {"event": "module", "name": str(name), "ok": bool(ok), "why": str(why)}:
             return Module(name, ok, why)
+        case {"event": "alive", "what": str(what)}:
+            return Alive(what)
         case {
             "event": "done",
             "ok": bool(ok),

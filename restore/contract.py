@@ -30,6 +30,9 @@ and so would hold a generic image in a machine of 512 MiB only in part."""
 VERDICT_PORT = "mindi.verdict"
 """Name of the virtio-serial port on which a guest reports, one JSON object a line."""
 
+ALIVE_S = 10.0
+"""While the self-check works, it reports on that port at least as often."""
+
 FW_CFG_CMDLINE = "opt/mindi/cmdline"
 """fw_cfg key whose words are added to the boot words, so that a proof drives unmodified media."""
 

@@ -3,6 +3,9 @@
 A module may refuse, for want of its hardware; that is no failure. Failures are a file that
 modules.dep(5) names and is not there, a symbol that nothing exports or in another version,
 a format or signature that the kernel does not take.
+
+All modules of a generic image take more memory than small machines have left: where it gets
+short, those that nothing uses are taken out again, and the rest are loaded after them.
 """
 
 from __future__ import annotations
@@ -18,6 +21,11 @@ from restore.run import NOT_RUN, TIMED_OUT, Ended, run
 
 _BATCH = 40
 _TIMEOUT_S = 600.0
+# So many batches at a time at most: each takes memory, on a machine with many processors too.
+_WORKERS = 4
+# With less than this left modules are taken out: more than a few batches need, and the programs
+# that run after them.
+_SPARE_BYTES = 128 << 20
 
 # kmod: could not insert 'x': Why; BusyBox: can't load module x (path): Why.
 _COMPLAINT = re.compile(r"(?:could not insert '|load module )([\w-]+)'?[^:]*: (.+)$", re.MULTILINE)
@@ -66,23 +74,24 @@ def check_modules(
     folder: Path,
     *,
     modprobe: str,
-    proc_modules: Path = Path("/proc/modules"),
+    rmmod: str | None = None,
+    proc: Path = Path("/proc"),
     timeout_s: float = _TIMEOUT_S,
 ) -> tuple[ModuleOutcome, ...]:
     """Load all modules of ``folder`` (/lib/modules/VERSION) and judge each of them.
 
-    ``timeout_s`` is the time for each batch of _BATCH modules.
+    ``timeout_s`` is the time for each batch of _BATCH modules. Without ``rmmod`` all modules stay
+    loaded, however short memory gets.
     """
     needs = read_dependencies((folder / "modules.dep").read_text(encoding="utf-8"))
-    names = {path: _name(path) for path in needs}
-    before = _loaded(proc_modules)
     log = _KernelLog()
-    absent = [name for name in names.values() if name not in before]
-    complaints = _load(absent, modprobe=modprobe, timeout_s=timeout_s)
+    loader = _Loader(modprobe, rmmod, proc, timeout_s)
+    loader.load([_name(path) for path in needs])
     broken = log.broken()
-    after = _loaded(proc_modules)
     return tuple(
-        _judge(folder, path, needs, loaded=after, complaints=complaints, broken=broken)
+        _judge(
+            folder, path, needs, loaded=loader.loaded, complaints=loader.complaints, broken=broken
+        )
         for path in needs
     )
 
@@ -91,29 +100,69 @@ def _name(path: str) -> str:
     return canonical(Path(path).name.partition(".ko")[0])
 
 
-def _loaded(proc_modules: Path) -> frozenset[str]:
-    # NAME SIZE USERS NEEDED-BY STATE ...; one whose start hangs stays in the state "Loading".
-    rows = [line.split() for line in proc_modules.read_text(encoding="utf-8").splitlines()]
-    return frozenset(row[0] for row in rows if row[4] == "Live")
+class _Loader:
+    """Loads modules; ``loaded`` are all that were once, ``complaints`` say why others were not."""
+
+    def __init__(self, modprobe: str, rmmod: str | None, proc: Path, timeout_s: float) -> None:
+        self.complaints: dict[str, str] = {}
+        self._modprobe = modprobe
+        self._rmmod = rmmod
+        self._proc = proc
+        self._timeout_s = timeout_s
+        self._before = self.loaded = self._now()
+        self._stuck: set[str] = set()
+
+    def load(self, names: Sequence[str]) -> None:
+        """Ask modprobe for all ``names``, some at a time."""
+        absent = [name for name in names if name not in self._before]
+        batches = [absent[start : start + _BATCH] for start in range(0, len(absent), _BATCH)]
+        workers = min(os.cpu_count() or 1, _WORKERS)
+        with ThreadPoolExecutor(workers) as pool:
+            for start in range(0, len(batches), workers):
+                some = batches[start : start + workers]
+                for batch, ended in zip(some, pool.map(self._ask, some), strict=True):
+                    self._note(batch, ended)
+                self.loaded |= self._now()
+                if self._rmmod is not None and _available_bytes(self._proc) < _SPARE_BYTES:
+                    self._unload(self._rmmod)
+
+    def _ask(self, batch: Sequence[str]) -> Ended:
+        return run([self._modprobe, "-a", *batch], timeout_s=self._timeout_s)
+
+    def _note(self, batch: Sequence[str], ended: Ended) -> None:
+        if ended.status in (TIMED_OUT, NOT_RUN):
+            # Holds for those of the batch that are neither loaded nor complained of.
+            why = _NO_ANSWER + ended.output.strip().splitlines()[-1]
+            self.complaints.update(dict.fromkeys(batch, why))
+        for match in _COMPLAINT.finditer(ended.output):
+            self.complaints[canonical(match[1])] = match[2].strip()
+
+    def _unload(self, rmmod: str) -> None:
+        """Take out what was not there before and is not in use, and then what that had used."""
+        while True:
+            rows = self._rows()
+            idle = [row[0] for row in rows if row[2] == "0" and row[4] == "Live"]
+            idle = [name for name in idle if name not in self._before | self._stuck]
+            if not idle:
+                return
+            run([rmmod, *idle], timeout_s=self._timeout_s)
+            self._stuck |= self._now().intersection(idle)
+
+    def _now(self) -> frozenset[str]:
+        return frozenset(row[0] for row in self._rows() if row[4] == "Live")
+
+    def _rows(self) -> list[list[str]]:
+        # NAME SIZE USERS USED-BY STATE ...; one whose start hangs stays in the state "Loading".
+        text = (self._proc / "modules").read_text(encoding="utf-8")
+        return [line.split() for line in text.splitlines()]
 
 
-def _load(names: Sequence[str], *, modprobe: str, timeout_s: float) -> dict[str, str]:
-    """Ask modprobe for all ``names``; return what it said of those it could not load."""
-    batches = [names[start : start + _BATCH] for start in range(0, len(names), _BATCH)]
-
-    def load(batch: Sequence[str]) -> Ended:
-        return run([modprobe, "-a", *batch], timeout_s=timeout_s)
-
-    complaints: dict[str, str] = {}
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for batch, ended in zip(batches, pool.map(load, batches), strict=True):
-            if ended.status in (TIMED_OUT, NOT_RUN):
-                # Holds for those of the batch that are neither loaded nor complained of.
-                why = _NO_ANSWER + ended.output.strip().splitlines()[-1]
-                complaints.update(dict.fromkeys(batch, why))
-            for match in _COMPLAINT.finditer(ended.output):
-                complaints[canonical(match[1])] = match[2].strip()
-    return complaints
+def _available_bytes(proc: Path) -> int:
+    """Return the memory that programs and modules may yet take (proc(5), MemAvailable)."""
+    for line in (proc / "meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return _SPARE_BYTES  # a kernel from before 3.14
 
 
 def _judge(

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,14 +63,6 @@ def imports(checklist: Checklist) -> Iterator[Startable]:
         yield Startable(f"python3: {module}", (*python, f"import {module}"), (0,))
 
 
-@contextmanager
-def timed(what: str, verdict: Verdict) -> Iterator[None]:
-    """Remark how long a part of the check took."""
-    before = time.monotonic()
-    yield
-    verdict.remark(f"{what}: {time.monotonic() - before:.1f} s")
-
-
 def check_tools(tools: Iterable[Startable], verdict: Verdict) -> None:
     """Start all ``tools``, some at a time, and report each."""
     with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
@@ -93,7 +84,7 @@ def check_kernel(checklist: Checklist, verdict: Verdict) -> None:
         why = f"Linux {running} runs, the image was made for {checklist.kernel}"
         verdict.module("modules.dep", ok=False, why=why)
         return
-    outcomes = check_modules(folder, modprobe=checklist.modprobe)
+    outcomes = check_modules(folder, modprobe=checklist.modprobe, rmmod=checklist.path("rmmod"))
     for outcome in outcomes:
         verdict.module(outcome.name, ok=outcome.ok, why=outcome.why)
     refused = sum(1 for outcome in outcomes if outcome.ok and outcome.why)
@@ -111,6 +102,8 @@ def check_storage(checklist: Checklist, verdict: Verdict) -> None:
         if lacking:
             verdict.remark(f"not tried: {trial.name}, for want of the module {lacking[0]}")
             continue
+        # Where memory is short they were taken out again; the trial says what is wrong.
+        run([checklist.modprobe, "-a", *trial.modules], timeout_s=_TIMEOUT_S)
         outcome = run_trial(trial, memory)
         verdict.tool(
             outcome.name, outcome.tool, status=outcome.status, output=outcome.what, ok=outcome.ok
@@ -150,11 +143,11 @@ def main() -> int:
             verdict.tool("checklist", SELFCHECK, status=1, output=str(error), ok=False)
             verdict.done()
             return 1
-        with timed("starting tools", verdict):
+        with verdict.part("starting tools"):
             check_tools([*imports(checklist), *checklist.tools], verdict)
-        with timed("loading modules", verdict):
+        with verdict.part("loading modules"):
             check_kernel(checklist, verdict)
-        with timed("trying storage", verdict):
+        with verdict.part("trying storage"):
             check_storage(checklist, verdict)
         return 0 if verdict.done() else 1
 

@@ -2,18 +2,23 @@
 
 The port is a virtio-serial port that a test or a proof gives its guest (``VERDICT_PORT`` of
 restore/contract.py). Events, in this order: ``ready``; ``tool`` and ``module``, as many as there
-are; ``done``. Where there is no port, only the summary is left.
+are; ``done``. Between them ``alive`` tells that a long step is under way. Where there is no port,
+only the summary is left.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TextIO
 
-from restore.contract import VERDICT_PORT
+from restore.contract import ALIVE_S, VERDICT_PORT
 
 _PORTS = Path("/sys/class/virtio-ports")
 _LONGEST_OUTPUT = 200
@@ -30,6 +35,7 @@ class Verdict:
     modules: int = 0
     modules_failed: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    _turn: threading.Lock = field(default_factory=threading.Lock)
 
     def ready(self, uptime_s: float) -> None:
         """Tell when the environment was up."""
@@ -65,6 +71,29 @@ class Verdict:
         """Keep a line for the summary."""
         self.remarks.append(text)
 
+    @contextmanager
+    def part(self, what: str, *, alive_s: float = ALIVE_S) -> Iterator[None]:
+        """Tell every ``alive_s`` seconds that ``what`` is under way; remark how long it took.
+
+        Each program in it has its own limit of time, after which it is given up: whoever waits for
+        reports is to wait for that.
+        """
+        before = time.monotonic()
+        over = threading.Event()
+
+        def tell() -> None:
+            while not over.wait(alive_s):
+                self._send({"event": "alive", "what": what})
+
+        teller = threading.Thread(target=tell, name="alive", daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            over.set()
+            teller.join()
+        self.remark(f"{what}: {time.monotonic() - before:.1f} s")
+
     def done(self) -> bool:
         """Send the sum, write the summary, and return whether all is well."""
         ok = not self.tools_failed and not self.modules_failed
@@ -93,9 +122,10 @@ class Verdict:
         if self.port is None:
             return
         left = json.dumps(event).encode() + b"\n"
-        while left:
-            # virtio_console takes 32 KiB a call at most, and the port is not buffered.
-            left = left[self.port.write(left) :]
+        with self._turn:
+            while left:
+                # virtio_console takes 32 KiB a call at most, and the port is not buffered.
+                left = left[self.port.write(left) :]
 
 
 def find_port(ports: Path = _PORTS) -> Path | None:

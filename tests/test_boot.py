@@ -15,6 +15,7 @@ from mindi.boot import (
     boot_source,
     direct_cmdline,
     interact,
+    lacked_memory,
 )
 from mindi.qemu import TCG, Architecture, DirectBoot, Engine, Firmware, Machine, Medium
 from mindi.verdict import judge
@@ -174,6 +175,26 @@ def failed_report() -> BootReport:
         screenshots=(Path("/logs/screen.png"),),
         logs=Path("/logs"),
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "lacked"),
+    [
+        ("[   53.09] Out of memory: Killed process 285 (python3) total-vm:242912kB", True),
+        ("Kernel panic - not syncing: System is deadlocked on memory", True),
+        ("mindi: rescue environment ready", False),
+    ],
+    ids=["killed", "panic", "well"],
+)
+def test_a_guest_without_memory_is_known_by_its_kernels_words(
+    said: str, lacked: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "serial.log").write_text(f"some\nlines\n{said}\n")
+    assert lacked_memory(tmp_path / "serial.log") == lacked
+
+
+def test_a_guest_that_said_nothing_lacked_nothing(tmp_path: Path) -> None:
+    assert not lacked_memory(tmp_path / "serial.log")
 
 
 def test_a_report_says_why_it_failed() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,6 +165,7 @@ class Machine:
         self.folder.mkdir()
         self.dep = ""
         self.rules = ""
+        self.available_kib = 1 << 20
 
     def module(self, name: str, *needs: str, says: str | None = None, there: bool = True) -> None:
         """Add a module; ``says`` why it refuses, None if it loads."""
@@ -184,17 +187,36 @@ class Machine:
         loading = f'echo "{name} 1 1 - Loading" >>"{self.path / "modules"}"'
         self.rules += f"  {name}) {loading}; exec sleep 600 ;;\n"
 
+    def with_rmmod(self) -> None:
+        """Add an rmmod that takes out whatever it is told to and keeps a list of that."""
+        loaded, gone = self.path / "modules", self.path / "gone"
+        rmmod = self.path / "rmmod"
+        rmmod.write_text(
+            "#!/bin/sh\n"
+            f'echo "$@" >>"{gone}"\n'
+            "for m; do case $m in stuck) ;; *) "
+            f'sed -i "/^$m /d" "{loaded}" ;; esac; done\n'
+        )
+        rmmod.chmod(0o755)
+
+    def gone(self) -> list[str]:
+        """Return what was taken out, in order, by the call."""
+        return (self.path / "gone").read_text().splitlines()
+
     def check(self, *, timeout_s: float = 60) -> dict[str, ModuleOutcome]:
         modprobe = self.path / "modprobe"
         lines = ["#!/bin/sh", "shift", "for m; do", "  case $m in", self.rules + "  esac", "done"]
         modprobe.write_text("\n".join(lines) + "\n")
         modprobe.chmod(0o755)
+        rmmod = self.path / "rmmod" if (self.path / "rmmod").exists() else None
         (self.path / "modules").touch()
+        (self.path / "meminfo").write_text(f"MemAvailable: {self.available_kib} kB\n")
         (self.folder / "modules.dep").write_text(self.dep)
         outcomes = check_modules(
             self.folder,
             modprobe=str(modprobe),
-            proc_modules=self.path / "modules",
+            rmmod=str(rmmod) if rmmod is not None else None,
+            proc=self.path,
             timeout_s=timeout_s,
         )
         return {outcome.name: outcome for outcome in outcomes}
@@ -278,8 +300,71 @@ def test_a_modprobe_that_is_not_there_fails_all(machine: Machine, tmp_path: Path
     machine.module("ext4")
     machine.check()
     (tmp_path / "modules").write_text("")
-    (outcome,) = check_modules(
-        machine.folder, modprobe=str(tmp_path / "none"), proc_modules=tmp_path / "modules"
-    )
+    (outcome,) = check_modules(machine.folder, modprobe=str(tmp_path / "none"), proc=tmp_path)
     assert not outcome.ok
     assert "No such file" in outcome.why
+
+
+def test_where_memory_is_short_modules_are_taken_out_again(machine: Machine) -> None:
+    machine.with_rmmod()
+    machine.available_kib = 50_000
+    names = [f"module{number}" for number in range(400)]
+    for name in names:
+        machine.module(name)
+    outcomes = machine.check()
+    assert [name for name, outcome in outcomes.items() if not outcome.ok or outcome.why] == []
+    assert sorted(" ".join(machine.gone()).split()) == sorted(names)
+    assert len(machine.gone()) > 1
+
+
+def test_where_there_is_memory_modules_stay(machine: Machine) -> None:
+    machine.with_rmmod()
+    machine.module("xfs")
+    assert machine.check()["xfs"].ok
+    assert not (machine.path / "gone").exists()
+
+
+def test_without_a_tool_for_it_modules_stay(machine: Machine) -> None:
+    machine.available_kib = 50_000
+    machine.module("xfs")
+    assert machine.check()["xfs"].ok
+    assert (machine.path / "modules").read_text() == "xfs 1 0 - Live\n"
+
+
+def test_what_was_there_or_is_in_use_stays(machine: Machine) -> None:
+    machine.with_rmmod()
+    machine.available_kib = 50_000
+    (machine.path / "modules").write_text("virtio 1 0 - Live\nused 1 2 xfs, Live\n")
+    for name in ("virtio", "used", "stuck", "xfs"):
+        machine.module(name)
+    assert all(outcome.ok for outcome in machine.check().values())
+    assert machine.gone() == ["stuck xfs"]
+    left = [line.split()[0] for line in (machine.path / "modules").read_text().splitlines()]
+    assert left == ["virtio", "used", "stuck"]
+
+
+def test_a_long_step_gives_signs_of_life() -> None:
+    held, sink, _ = verdict()
+    until = time.monotonic() + 10
+    with held.part("loading modules", alive_s=0.01):
+        while not sink.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)
+    assert sink.events()[0] == {"event": "alive", "what": "loading modules"}
+    assert held.remarks[0].startswith("loading modules: ")
+
+
+def test_a_step_that_fails_ends_its_signs_of_life() -> None:
+    held, _, _ = verdict()
+    with pytest.raises(ValueError, match="broken"), held.part("loading modules", alive_s=0.01):
+        raise ValueError("broken")
+    assert [thread.name for thread in threading.enumerate() if thread.name == "alive"] == []
+
+
+def test_reports_and_signs_of_life_do_not_mix() -> None:
+    sink = ShortSink()
+    held = Verdict(sink, io.StringIO())
+    with held.part("loading modules", alive_s=0.0001):
+        for number in range(200):
+            held.module(f"module{number}", ok=True, why="")
+    names = [event["name"] for event in sink.events() if event["event"] == "module"]
+    assert names == [f"module{number}" for number in range(200)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mindi.verdict import Done, Garbled, Reader, Ready, Tool, Verdict, judge, parse_line
+from mindi.verdict import Alive, Done, Garbled, Reader, Ready, Tool, Verdict, judge, parse_line
 
 READY = {"event": "ready", "uptime_s": 7.5}
 LVM = {
@@ -52,6 +52,16 @@ def test_a_module_that_failed_fails_it() -> None:
     failed = {**EXT4, "ok": False, "why": "unknown symbol"}
     verdict = verdict_on(READY, LVM, failed, {**DONE, "ok": False, "modules_failed": ["ext4"]})
     assert verdict.modules_failed == ("ext4",)
+
+
+def test_signs_of_life_are_no_reports() -> None:
+    alive = {"event": "alive", "what": "loading modules"}
+    assert parse_line(json.dumps(alive).encode()) == Alive("loading modules")
+    assert verdict_on(READY, alive, LVM, alive, EXT4, DONE) == verdict_on(READY, LVM, EXT4, DONE)
+
+
+def test_signs_of_life_alone_are_no_whole_report() -> None:
+    assert not verdict_on(READY, {"event": "alive", "what": "starting tools"}).ok
 
 
 def test_a_failure_that_the_sum_hides_is_found() -> None:
