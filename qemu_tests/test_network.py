@@ -162,6 +162,24 @@ def ssh(vm: Vm, *words: str, askpass: Path | None = None) -> subprocess.Complete
     )
 
 
+def with_password(vm: Vm, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Give root of the guest a password and log in with it, to ask for the user's number."""
+    changed = ask(vm, f"sed -i 's|^root:[^:]*:|root:{SECRET_HASH}:|' /etc/shadow")
+    assert changed.status == 0, changed
+    askpass = folder / "askpass"
+    askpass.write_text("#!/bin/sh\necho secret\n")
+    askpass.chmod(0o700)
+    methods = "PreferredAuthentications=password,keyboard-interactive,none"
+    return ssh(vm, "-o", methods, "root@127.0.0.1", "id -u", askpass=askpass)
+
+
+def restart_sshd(vm: Vm, options: str = "") -> None:
+    """Start the guest's ssh server again, with other options."""
+    stop = "kill $(cat /run/sshd.pid); while [ -e /run/sshd.pid ]; do sleep 0.1; done"
+    started = ask(vm, f"{stop}; /usr/sbin/sshd {options}")
+    assert started.status == 0, started
+
+
 @with_boot(Boot.DHCP)
 def test_a_lease_gives_address_route_and_resolver(guest: Vm) -> None:
     assert " inet 10.0.2.15/24 brd 10.0.2.255 " in ask(guest, "ip -4 addr").text
@@ -198,17 +216,21 @@ def test_another_key_is_refused(guest: Vm, keys: Keys) -> None:
 
 @with_boot(Boot.DHCP)
 def test_a_password_is_refused(guest: Vm, tmp_path: Path) -> None:
-    changed = ask(guest, f"sed -i 's|^root:[^:]*:|root:{SECRET_HASH}:|' /etc/shadow")
-    assert changed.status == 0, changed
-    askpass = tmp_path / "askpass"
-    askpass.write_text("#!/bin/sh\necho secret\n")
-    askpass.chmod(0o700)
-    methods = "PreferredAuthentications=password,keyboard-interactive,none"
-    done = ssh(guest, "-o", methods, "root@127.0.0.1", "id", askpass=askpass)
-    assert done.returncode == 255
+    refused = with_password(guest, tmp_path)
+    assert refused.returncode == 255
     # What the server would take instead.
-    assert "Permission denied (publickey)" in done.stderr
-    assert done.stdout == ""
+    assert "Permission denied (publickey)" in refused.stderr
+    assert refused.stdout == ""
+
+
+@with_boot(Boot.DHCP)
+def test_another_server_would_take_that_password(guest: Vm, tmp_path: Path) -> None:
+    restart_sshd(guest, "-o PasswordAuthentication=yes -o PermitRootLogin=yes")
+    try:
+        taken = with_password(guest, tmp_path)
+        assert (taken.stdout.strip(), taken.returncode) == ("0", 0), taken.stderr
+    finally:
+        restart_sshd(guest)
 
 
 @with_boot(Boot.STATIC)
