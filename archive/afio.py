@@ -8,6 +8,7 @@ header come the name with its NUL and the data, without padding.
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -16,16 +17,24 @@ from archive.errors import ArchiveError, SetDamaged
 MAX_NAME = 0xFFFF
 """The longest name with its NUL, in bytes: what fits into a large header."""
 
+COMPRESSED_SUFFIX = b".z"
+"""What the name of a file ends in that is compressed on its own (--per-file, `afio -Z`)."""
+NOT_COMPRESSED = 1
+"""In a regular file's ``rdev``: as it is, even if its name ends in ".z" (afio's RDEV_NOTCOMPR)."""
+_IS_CONTROL = 2  # likewise: a script that afio runs while it reads (its -S option)
+
 _MAGIC_SIZE = 6
 _SKIP_SIZE = 1 << 16
 _END_NAME = b"TRAILER!!!"
 
-_OLD = b"070707000001%06o%06o%06o%06o%06o%06o%011o%06o%011o%b\0"
-_LARGE = b"07072700000001%016Xm%06o%08X%08X%08X%08X%016Xn%04X00000000s%016X:%b\0"
+_OLD = b"070707%06o%06o%06o%06o%06o%06o%06o%011o%06o%011o%b\0"
+_LARGE = b"070727%08X%016Xm%06o%08X%08X%08X%08X%016Xn%04X00000000s%016X:%b\0"
 _OLD_NARROW = 1 << 18
 _OLD_WIDE = 1 << 33
 _LARGE_NARROW = 1 << 32
 _LARGE_WIDE = 1 << 63
+_DEVICES = {stat.S_IFCHR, stat.S_IFBLK}
+_DEVICE = 1
 
 TRAILER = b"070707%06o%06o%06o%06o%06o%06o%06o%011o%06o%011o%b\0" % (
     *(0, 0, 0, 0, 0, 1, 0, 0),
@@ -63,20 +72,24 @@ def header(
     nlink: int = 1,
     rdev: int = 0,
 ) -> bytes:
-    """Return an entry up to its data: header, name, NUL. The device is 1.
+    """Return an entry up to its data: header, name, NUL.
 
     ``mtime_s`` may be negative; ``inode`` has 64 bits, ``uid``, ``gid``, ``nlink`` and ``rdev``
     32. The header is an old one if all fits, else a large one. Raises NotArchivable.
     """
+    device = _DEVICE
     if name == _END_NAME:
         name = b"./" + name
+    if not rdev and mode & 0o170000 in _DEVICES:
+        # afio then takes the number from device and inode; this is how they say 0:0.
+        device, inode, nlink = 0, 0, 1
     name_size = len(name) + 1
     if (
         0 <= (inode | mode | uid | gid | nlink | rdev) < _OLD_NARROW
         and 0 <= (mtime_s | size) < _OLD_WIDE
         and name_size <= MAX_NAME
     ):
-        fields = (inode, mode, uid, gid, nlink, rdev, mtime_s, name_size, size, name)
+        fields = (device, inode, mode, uid, gid, nlink, rdev, mtime_s, name_size, size, name)
         return _OLD % fields
     if name_size > MAX_NAME:
         raise NotArchivable(
@@ -92,7 +105,19 @@ def header(
     ):
         raise NotArchivable(f"{name!r} has a number that no archive holds")
     unsigned_mtime = mtime_s % (2 * _LARGE_WIDE)
-    return _LARGE % (inode, mode, uid, gid, nlink, rdev, unsigned_mtime, name_size, size, name)
+    return _LARGE % (
+        device,
+        inode,
+        mode,
+        uid,
+        gid,
+        nlink,
+        rdev,
+        unsigned_mtime,
+        name_size,
+        size,
+        name,
+    )
 
 
 class Member(NamedTuple):
@@ -110,8 +135,28 @@ class Member(NamedTuple):
     device: int
     nlink: int
     rdev: int
+    """Of a device its number; of a regular file what `afio -Z` says of it, else 0."""
     data_start: int
     """The offset of the data in the stream."""
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether `afio -i -Z` would uncompress it, and take the ".z" from its name.
+
+        That rule is afio's. In an archive that was not written with -Z it also holds for files
+        whose own names end so.
+        """
+        return (
+            stat.S_ISREG(self.mode)
+            and self.size > 0
+            and self.name.endswith(COMPRESSED_SUFFIX)
+            and not self.rdev & NOT_COMPRESSED
+        )
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is no file, but a script that afio would run: never run, never restored."""
+        return stat.S_ISREG(self.mode) and bool(self.rdev & _IS_CONTROL)
 
 
 class MemberData:
@@ -177,6 +222,9 @@ def _read_header(stream: BinaryIO, place: int) -> Member:
         raise AfioDamaged("a name does not end where it should", offset=place)
     if mtime >= _LARGE_WIDE:
         mtime -= 2 * _LARGE_WIDE
+    if not rdev and stat.S_IFMT(mode) in _DEVICES:
+        # afio puts the numbers of devices there that do not fit into 16 bits.
+        rdev = ((device << 16) + inode) % _LARGE_NARROW
     start = place + _MAGIC_SIZE + size + name_size + extra
     return Member(name[:-1], mode, uid, gid, mtime, data_size, inode, device, nlink, rdev, start)
 
