@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from archive.entry import Entry, Frame, Part, tree_key
 from archive.errors import SetDamaged
+from archive.rowcheck import check_entry, check_frame, check_part
 
 APPLICATION_ID = 0x6D6E6463
 """What `file(1)` and PRAGMA application_id say: "mndc"."""
@@ -93,19 +96,39 @@ class Catalog:
         return catalog
 
     def _check(self) -> None:
+        """Refuse a foreign database, and one of which a view or a trigger would run code."""
+        for row in self._rows("PRAGMA application_id"):
+            if row[0] != APPLICATION_ID:
+                raise SetDamaged(f"{self.path} is no catalog")
+        for row in self._rows("PRAGMA user_version"):
+            if row[0] != VERSION:
+                raise SetDamaged(
+                    f"{self.path} is a catalog of version {row[0]}, not {VERSION}",
+                    hint="use the newer program that wrote it",
+                )
+        tables = _tables()
+        if list(self._rows(_TABLES, (len(tables) + 1,))) != tables:
+            raise SetDamaged(f"{self.path} has other tables than a catalog has")
+
+    def _rows(self, query: str, values: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
+        """Give a query's rows. Raises SetDamaged where SQLite finds the database damaged."""
         try:
-            found = [
-                self.connection.execute(f"PRAGMA {name}").fetchone()[0]
-                for name in ("application_id", "user_version")
-            ]
+            yield from self.connection.execute(query, values)
         except sqlite3.DatabaseError as error:
-            raise SetDamaged(f"{self.path} is no catalog: {error}") from error
-        if found != [APPLICATION_ID, VERSION]:
             raise SetDamaged(
-                f"{self.path} is no catalog of a version known here: {found[0]:#x}, {found[1]}"
-            )
+                f"{self.path} is no catalog, or damaged: {error}",
+                hint="take the set from another copy of it",
+            ) from error
 
     # Writing
+
+    def settle(self) -> None:
+        """Fold what SQLite keeps beside the database into it: it is then one file."""
+        self.connection.execute("PRAGMA main.journal_mode = DELETE")
+
+    def attach(self, path: Path, schema: str) -> None:
+        """Make another catalog readable under a name of ours."""
+        self.connection.execute(f"ATTACH ? AS {schema}", (_uri(path, "ro"),))
 
     def put_entries(self, entries: Iterable[tuple[object, ...]]) -> None:
         """Add rows, each with the fields of Entry in their order."""
@@ -119,18 +142,27 @@ class Catalog:
         """Add rows, each with the fields of Frame in their order."""
         self.connection.executemany(_PUT_FRAME, frames)
 
-    # Reading
+    # Reading: what is given has been checked, and is in order; else SetDamaged is raised.
 
     def entries(self, *, where: str = "1", values: tuple[object, ...] = ()) -> Iterator[Entry]:
         """Give entries in the order of the tree, all or those of an SQL condition of ours."""
         query = f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where} ORDER BY id"  # noqa: S608
-        return map(Entry._make, self.connection.execute(query, values))
+        last_id, last_key = -1, b""
+        for row in self._rows(query, values):
+            entry = Entry._make(row)
+            check_entry(entry)
+            key = tree_key(entry.path)
+            # A damaged B-tree can lead in rings: then this is what ends the walk.
+            if entry.id <= last_id or (key <= last_key and last_id >= 0):
+                raise SetDamaged(f"{self.path} is damaged: entry {entry.id} is not in order")
+            last_id, last_key = entry.id, key
+            yield entry
 
     def find(self, path: bytes) -> Entry | None:
         """Return the entry of a path, in some twenty steps: the ids are in the tree's order."""
         key = tree_key(path)
-        (low, high) = self.connection.execute("SELECT min(id), max(id) FROM entry").fetchone()
-        while low is not None and low <= high:
+        low, high = self._ends()
+        while low <= high:
             middle = (low + high) // 2
             found = next(self.entries(where="id >= ?", values=(middle,)), None)
             if found is None:
@@ -143,16 +175,57 @@ class Catalog:
                 high = middle - 1
         return None
 
+    def _ends(self) -> tuple[int, int]:
+        """Return the first and the last id; no id lies between them where there is none."""
+        (ends,) = self._rows("SELECT min(id), max(id) FROM entry")
+        return (0, -1) if None in ends else (int(ends[0]), int(ends[1]))
+
     def parts(self, content: int) -> Iterator[Part]:
         """Give the parts of a file in the order of their offsets."""
         query = "SELECT * FROM part WHERE content = ? ORDER BY offset"
-        return map(Part._make, self.connection.execute(query, (content,)))
+        end = 0
+        for row in self._rows(query, (content,)):
+            part = Part._make(row)
+            check_part(part)
+            if part.offset < end:
+                raise SetDamaged(f"{self.path} is damaged: parts of {content} are not in order")
+            end = part.offset + part.size
+            yield part
 
     def frame(self, number: int) -> Frame | None:
         """Return a frame."""
         query = "SELECT * FROM frame WHERE number = ?"
-        row = self.connection.execute(query, (number,)).fetchone()
-        return None if row is None else Frame._make(row)
+        for row in self._rows(query, (number,)):
+            frame = Frame._make(row)
+            check_frame(frame)
+            return frame
+        return None
+
+    def members(self, *, limit: int) -> list[str]:
+        """Return the ids of this set, its parent, its parent's parent, ..., at most ``limit``."""
+        rows = list(
+            self._rows("SELECT number, set_id FROM member ORDER BY number LIMIT ?", (limit + 1,))
+        )
+        ids = [set_id for _, set_id in rows]
+        if [number for number, _ in rows] != list(range(len(rows))) or len(rows) > limit:
+            raise SetDamaged(f"{self.path} is damaged: its sets are not numbered as they should be")
+        if not all(isinstance(one, str) for one in ids):
+            raise SetDamaged(f"{self.path} is damaged: a set's id is no text")
+        return ids
+
+
+_TABLES = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name LIMIT ?"
+
+
+@lru_cache(maxsize=1)
+def _tables() -> list[tuple[Any, ...]]:
+    """Return the tables of a catalog as SQLite describes them."""
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.executescript(_SCHEMA)
+        return connection.execute(_TABLES, (-1,)).fetchall()
+    finally:
+        connection.close()
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -160,15 +233,17 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
     Who writes a set holds the lock of its folder (archive/setfolder.py).
     """
-    name = path.absolute().as_posix()
-    for letter in "%?#":
-        name = name.replace(letter, f"%{ord(letter):02X}")
-    connection = sqlite3.connect(
-        f"file:{name}?mode={mode}&nolock=1", uri=True, isolation_level=None
-    )
+    connection = sqlite3.connect(_uri(path, mode), uri=True, isolation_level=None)
     if mode != "ro":
         connection.executescript(
             "PRAGMA page_size = 8192; PRAGMA locking_mode = EXCLUSIVE;"
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16000;"
         )
     return connection
+
+
+def _uri(path: Path, mode: str) -> str:
+    name = path.absolute().as_posix()
+    for letter in "%?#":
+        name = name.replace(letter, f"%{ord(letter):02X}")
+    return f"file:{name}?mode={mode}&nolock=1"

@@ -65,6 +65,9 @@ class Entry(NamedTuple):
         return stat.S_IFMT(self.mode)
 
 
+FRAME_NUMBERS = 1 << 16
+"""Frames of slice n are numbered from n times this: workers need not ask for numbers."""
+
 SUBVOLUME = 1 << 40
 """In ``Entry.flags``: this directory is the root of a btrfs subvolume."""
 

@@ -48,11 +48,21 @@ def is_cached(descriptor: int, offset: int = 0) -> bool:
 
 
 def is_unchanged(before: os.stat_result, after: os.stat_result) -> bool:
+    """Tell whether nobody wrote to a file between two looks at it."""
     return (
         before.st_mtime_ns == after.st_mtime_ns
         and before.st_ctime_ns == after.st_ctime_ns
         and before.st_size == after.st_size
     )
+
+
+def check_as_found(found: os.stat_result, item: Item) -> None:
+    """Raise Outgrown where a file is not what its parts were planned for."""
+    if item.last:
+        if found.st_ino != item.inode or found.st_dev != item.st_dev:
+            raise Vanished
+    elif not is_as_found(found, item):
+        raise Outgrown
 
 
 def is_as_found(found: os.stat_result, item: Item) -> bool:

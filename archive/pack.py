@@ -19,10 +19,11 @@ from typing import NamedTuple
 from archive.afio import TRAILER, header
 from archive.attributes import read_flags, read_xattrs
 from archive.codec import Codec, Packing
-from archive.entry import UNSETTLED, signed64
+from archive.entry import FRAME_NUMBERS, UNSETTLED, signed64
 from archive.fileread import (
     Outgrown,
     Vanished,
+    check_as_found,
     check_replaced,
     is_as_found,
     is_cached,
@@ -31,7 +32,7 @@ from archive.fileread import (
     read_into,
 )
 from archive.reach import LONGEST, reachable
-from archive.slicefile import FRAME_NUMBERS, SliceFile
+from archive.slicefile import SliceFile
 from archive.slicing import FRAME_BYTES, PART_BYTES, Item, Job, Role
 
 _SETTLED_AFTER_NS = 2_000_000_000
@@ -253,8 +254,7 @@ class _Packer:
         descriptor = open_quietly(path)
         try:
             found = os.fstat(descriptor)
-            if not is_as_found(found, item):
-                raise Outgrown
+            check_as_found(found, item)
             name = b"%s%s/%020d" % (_PARTS, item.path, item.offset)
             front = self._header(item, found, item.length, name=name)
             if out.used and out.used + item.length > FRAME_BYTES:
@@ -266,14 +266,17 @@ class _Packer:
             length = read_into(descriptor, data, item.offset)
             if not cached:
                 os.posix_fadvise(descriptor, item.offset, length, os.POSIX_FADV_DONTNEED)
-            if length != item.length or not is_as_found(os.fstat(descriptor), item):
+            check_as_found(os.fstat(descriptor), item)
+            if length != item.length and not item.last:
                 raise Outgrown
         finally:
             os.close(descriptor)
+        # Cut off meanwhile: the memory holds what another file left there.
+        data[length:] = bytes(item.length - length)
         self.read_bytes += length
         digest = hashlib.sha256(data).digest()
         where = self._place_part(item, found, data, begin=begin, digest=digest)
-        self.parts.append((item.content, item.offset, length, digest, *where))
+        self.parts.append((item.content, item.offset, item.length, digest, *where))
 
     def _place_part(
         self, item: Item, found: os.stat_result, data: memoryview, *, begin: int, digest: bytes
@@ -288,8 +291,9 @@ class _Packer:
 
     def _end_of_parts(self, item: Item, found: os.stat_result, descriptor: int) -> None:
         """Take the metadata of a file that is kept in parts; its digest is made of theirs later."""
+        check_as_found(found, item)
         if not is_as_found(found, item):
-            raise Outgrown
+            self._problem(item, Trouble.CHANGED)
         name = b"%s%s/%020d.end" % (_PARTS, item.path, item.size)
         self._out.put(self._header(item, found, 0, name=name))
         self._row(item, found, descriptor, size=item.size, content=item.content)

@@ -12,8 +12,6 @@ from archive.slicing import FRAME_BYTES, PART_BYTES
 
 GROWTH_ROOM = 1 << 20
 """Memory beside a frame and a part: for headers, and for files that grew since they were found."""
-FRAME_NUMBERS = 1 << 16
-"""Frames of slice n are numbered from n times this: workers need not ask for numbers."""
 
 
 @lru_cache(maxsize=1)

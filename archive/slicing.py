@@ -70,6 +70,8 @@ class Item(NamedTuple):
     """Of a PART."""
     length: int = 0
     known: Known | None = None
+    last: bool = False
+    """It changed again and again: keep what there is, whatever it does meanwhile."""
 
     @property
     def weight(self) -> int:
