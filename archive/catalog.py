@@ -234,6 +234,9 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     Who writes a set holds the lock of its folder (archive/setfolder.py).
     """
     connection = sqlite3.connect(_uri(path, mode), uri=True, isolation_level=None)
+    # The database may come from an enemy.
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, BLOB_BYTES)
+    connection.executescript("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")
     if mode != "ro":
         connection.executescript(
             "PRAGMA page_size = 8192; PRAGMA locking_mode = EXCLUSIVE;"
