@@ -15,7 +15,7 @@ from typing import Any
 
 from archive.entry import Entry, Frame, Part, tree_key
 from archive.errors import SetDamaged
-from archive.rowcheck import check_entry, check_frame, check_part
+from archive.rowcheck import BLOB_BYTES, check_entry, check_frame, check_part
 
 APPLICATION_ID = 0x6D6E6463
 """What `file(1)` and PRAGMA application_id say: "mndc"."""
