@@ -109,8 +109,11 @@ def render_scripts(setting: Setting) -> Iterator[Script]:
     yield Script("/etc/profile", render("profile.j2", **names), 0o644)
     if setting.with_sshd:
         yield Script("/etc/ssh/sshd_config", render("sshd_config.j2", **names), 0o600)
-    if not setting.toolbox.path("udevadm"):
+    programs = Programs.of(setting.toolbox, with_sshd=setting.with_sshd)
+    if not programs.udevd:
         yield Script("/etc/mdev.conf", render("mdev.j2", **names), 0o644)
+        if programs.blkid:
+            yield Script(f"{HOME}/disklinks", render("disklinks.j2", **names), 0o755)
 
 
 def _names(setting: Setting) -> dict[str, object]:
@@ -137,6 +140,7 @@ def _names(setting: Setting) -> dict[str, object]:
         "console": f"{HOME}/console",
         "mode": f"{HOME}/mode",
         "shutdown": f"{HOME}/shutdown",
+        "disklinks": f"{HOME}/disklinks",
         "udhcpc_script": f"{HOME}/udhcpc",
         "module_list": MODULE_LIST,
         "whole": WHOLE,

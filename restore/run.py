@@ -16,6 +16,8 @@ NOT_RUN = 127
 """Status of a program that could not be started, as sh(1) has it."""
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "TERM": "dumb"}
+# Without udev, device-mapper's tools make their nodes themselves only if they are told to.
+_PASSED_ON = frozenset({"DM_DISABLE_UDEV"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ def run(argv: Sequence[str], *, timeout_s: float, grace_s: float = 5.0) -> Ended
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=_ENVIRONMENT,
+            env=_ENVIRONMENT | {name: os.environ[name] for name in _PASSED_ON & os.environ.keys()},
             cwd="/tmp",  # noqa: S108 memory of the image
             start_new_session=True,
         )

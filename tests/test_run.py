@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from restore import run as runner
 from restore.run import NOT_RUN, TIMED_OUT, Ended, run
 
@@ -51,6 +53,14 @@ def test_what_does_not_die_is_left_behind() -> None:
     """As a process that hangs in the kernel: one in another session holds the output open."""
     ended = run(("setsid", "--fork", "sleep", "20"), timeout_s=SHORT_S, grace_s=SHORT_S)
     assert ended.status == TIMED_OUT
+
+
+@pytest.mark.parametrize(("name", "shown"), [("DM_DISABLE_UDEV", "1"), ("LD_PRELOAD_X", "None")])
+def test_a_program_is_told_of_a_missing_udev_and_of_nothing_else(
+    name: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+    assert python(f"import os; print(os.environ.get('{name}'))").output == f"{shown}\n"
 
 
 def test_a_program_has_no_input_and_no_locale() -> None:

@@ -13,7 +13,7 @@ from mindi.render import render
 from mindi.scripts import Script, Setting, render_scripts
 from mindi.toolbox import FoundTool, Toolbox
 from mindi.tools import Family
-from restore.contract import READY, Mode
+from restore.contract import DAMAGED, READY, Mode
 from tests.support.tools import require_tool
 
 
@@ -45,7 +45,15 @@ BARE = Setting(
     sftp_server=None,
     clock_is_local=False,
 )
-SETTINGS = {"full": FULL, "bare": BARE, "no init": replace(FULL, applets=frozenset())}
+WITHOUT_UDEV = replace(
+    FULL, toolbox=found("modprobe", "mdadm", "lvm", "dmsetup", "cryptsetup", "blkid", "bash")
+)
+SETTINGS = {
+    "full": FULL,
+    "bare": BARE,
+    "no init": replace(FULL, applets=frozenset()),
+    "no udev": WITHOUT_UDEV,
+}
 
 
 def scripts() -> list[tuple[str, Script]]:
@@ -209,3 +217,30 @@ def test_the_value_of_a_last_word_without_a_line_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("word", "status"), [("quiet", "0"), ("quie", "1"), ("q.iet", "1")])
 def test_words_are_whole_and_no_patterns(tmp_path: Path, word: str, status: str) -> None:
     assert ask(tmp_path, f"has_word {word}; echo $?", boot="quiet splash") == status
+
+
+def test_volumes_get_their_nodes_from_their_own_tools_where_udev_is_not() -> None:
+    for path in ("/etc/mindi/lib.sh", "/etc/profile"):
+        assert "export DM_DISABLE_UDEV=1" in text(path, WITHOUT_UDEV)
+        assert "DM_DISABLE_UDEV" not in text(path)
+
+
+def test_mdev_names_disks_where_there_is_what_looks_at_them() -> None:
+    assert "root:disk 660 */etc/mindi/disklinks\n" in text("/etc/mdev.conf", WITHOUT_UDEV)
+    assert "disklinks" not in text("/etc/mdev.conf", BARE)
+
+
+def test_an_environment_with_udev_has_nothing_of_mdev() -> None:
+    paths = {script.path for script in render_scripts(FULL)}
+    assert paths.isdisjoint({"/etc/mdev.conf", "/etc/mindi/disklinks"})
+
+
+def test_half_of_udev_is_none() -> None:
+    half = replace(FULL, toolbox=found("modprobe", "udevadm"))
+    assert text("/etc/mdev.conf", half)
+
+
+def test_a_damaged_image_is_never_told_to_be_ready() -> None:
+    init = text("/init")
+    assert init.index("whole") < init.index(READY)
+    assert init.index(DAMAGED) < init.index("timeout ")
