@@ -18,6 +18,14 @@ _SUFFIXES = ("", ".zst", ".xz")
 
 
 @dataclass(frozen=True, slots=True)
+class BuiltinDriver:
+    """A driver in the kernel's image; ``firmware`` names what it may ask for."""
+
+    name: str
+    firmware: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FoundFirmware:
     """A file for the image: ``path`` as looked up in the root, links not followed."""
 
@@ -35,7 +43,7 @@ class AbsentFirmware:
 
 @dataclass(frozen=True, slots=True)
 class FirmwareReport:
-    """Firmware of chosen modules; each file once, with the first module that asks for it.
+    """Firmware of drivers; each file once, with the first (``module``) that asks for it.
 
     Much of what is absent is for devices or revisions that nobody has: it is worth a report,
     not an error.
@@ -46,10 +54,15 @@ class FirmwareReport:
 
 
 def find_firmware(
-    root: Root, chosen: Iterable[Chosen], *, version: str | None = None
+    root: Root,
+    chosen: Iterable[Chosen],
+    *,
+    builtin: Iterable[BuiltinDriver] = (),
+    version: str | None = None,
 ) -> FirmwareReport:
-    """Look for the firmware of ``chosen`` in the root.
+    """Look for the firmware of ``chosen`` modules, and of ``builtin`` ones, in the root.
 
+    Built-in drivers find it too: the kernel unpacks an initramfs before it starts them.
     ``version`` is the kernel's, for folders of its own; None takes it from the modules' paths.
     """
     choices = tuple(chosen)
@@ -57,9 +70,10 @@ def find_firmware(
     absent: dict[str, AbsentFirmware] = {}
     folders = _folders(root, version or _version_of(choices))
     known: dict[str, tuple[str, ...]] = {}
-    for choice in choices:
-        module = choice.module.name
-        for name in choice.firmware:
+    wants = [(choice.module.name, choice.firmware) for choice in choices]
+    wants += [(driver.name, driver.firmware) for driver in builtin]
+    for module, names in wants:
+        for name in names:
             if name not in known:
                 known[name] = tuple(_search(root, folders, name))
             for path in known[name]:

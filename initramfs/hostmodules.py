@@ -1,7 +1,8 @@
-"""What the running machine says of its modules: the aliases of its devices, what is loaded.
+"""What the running machine says of its modules: aliases of its devices, its layout, what is loaded.
 
-Sources: the ``modalias`` files below /sys/devices (Documentation/ABI/testing/sysfs-bus-*), and
-proc_modules(5). Both folders are arguments, so that recorded machines can be read.
+Sources: the ``modalias`` files below /sys/devices (Documentation/ABI/testing/sysfs-bus-*), what
+hoststorage.py and hostnetwork.py read, and proc_modules(5). The folders are arguments, so that
+recorded machines can be read.
 """
 
 from __future__ import annotations
@@ -11,18 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from initramfs.errors import InputError
+from initramfs.hostneeds import HostNeed, attribute, names_in, uevent_value
+from initramfs.hostnetwork import network_needs
+from initramfs.hoststorage import cipher_needs, storage_needs
+
+# Buses whose devices give their alias to udev alone, and have no file for it.
+_SILENT_BUSES = ("auxiliary", "mmc")
 
 
 @dataclass(frozen=True, slots=True)
 class HostModules:
     """What a machine uses: ``modaliases`` of its devices, sorted; ``loaded`` module names in the
 
-    order of loading; ``filesystems`` types of what is mounted or in its fstab, sorted.
+    order of loading; ``filesystems`` types of what is mounted or in its fstab, sorted; ``needs``
+    of its storage layout, its network and its ciphers.
     """
 
     modaliases: tuple[str, ...] = ()
     loaded: tuple[str, ...] = ()
     filesystems: tuple[str, ...] = ()
+    needs: tuple[HostNeed, ...] = ()
 
 
 def gather_host(
@@ -39,22 +48,26 @@ def gather_host(
             hint="mount sysfs (mount -t sysfs sysfs /sys), or build with --generic",
         )
     return HostModules(
-        _modaliases(os.fspath(devices)),
+        _modaliases(sys),
         _loaded(proc / "modules"),
         tuple(sorted(_filesystems(proc / "mounts") | _filesystems(fstab))),
+        (*storage_needs(sys), *network_needs(sys), *cipher_needs(proc)),
     )
 
 
-def _modaliases(devices: str) -> tuple[str, ...]:
+def _modaliases(sys: Path) -> tuple[str, ...]:
     found: set[str] = set()
-    pending = [devices]
+    for bus in _SILENT_BUSES:
+        devices = sys / "bus" / bus / "devices"
+        found.update(uevent_value(devices / name, "MODALIAS") for name in names_in(devices))
+    pending = [os.fspath(sys / "devices")]
     while pending:
         folder = pending.pop()
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.name == "modalias":
-                        found.add(_read(entry.path))
+                        found.add(attribute(Path(entry.path)))
                     elif entry.is_dir(follow_symlinks=False):
                         pending.append(entry.path)
         except OSError:  # a device that was unplugged meanwhile, or is root's alone
@@ -62,16 +75,9 @@ def _modaliases(devices: str) -> tuple[str, ...]:
     return tuple(sorted(found - {""}))
 
 
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="surrogateescape").strip()
-    except OSError:  # unplugged meanwhile
-        return ""
-
-
 def _filesystems(table: Path) -> set[str]:
     """Return the types in a table of mounts (fstab(5)); a machine may have none."""
-    rows = (line.split() for line in _read(os.fspath(table)).splitlines())
+    rows = (line.split() for line in attribute(table).splitlines())
     return {row[2] for row in rows if len(row) > 2 and not row[0].startswith("#")}
 
 

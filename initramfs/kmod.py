@@ -8,7 +8,7 @@ taken where the kernel has it. What is built into the kernel counts as present.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from initramfs.closure import Because
@@ -16,6 +16,7 @@ from initramfs.errors import InputError, MissingDependency, UsageError
 from initramfs.kmodtree import Module, ModuleTree
 from initramfs.modinfo import Modinfo, normalise
 from initramfs.modneeds import RUN_TIME_NEEDS
+from initramfs.modsettings import SoftSetting
 
 __all__ = ["Chosen", "Module", "ModuleTree", "Wanted", "chain_of", "resolve_modules"]
 
@@ -73,12 +74,14 @@ def resolve_modules(
     *,
     omit: Collection[str] = (),
     folder: str | None = None,
+    settings: Sequence[SoftSetting] = (),
     jobs: int = 1,
 ) -> tuple[Chosen, ...]:
     """Return the wanted modules with all they need, in an order in which they can be inserted.
 
     ``omit`` leaves modules out, with all that cannot work without them. ``folder`` is where the
     image has the tree (canonical path in the image; that of the root if None), for the reasons.
+    ``settings`` are soft dependencies that modprobe is told of beside the modules' own.
     ``jobs`` compressed modules are read at a time.
     Raises MissingDependency with the chain of everything that lacks, InputError for damaged
     modules, UsageError where a module that the user named needs one that is omitted, or where
@@ -86,7 +89,8 @@ def resolve_modules(
     """
     for name in omit:
         _check_omitted(tree, name)
-    resolution = _Resolution(tree, frozenset(map(normalise, omit)), folder or tree.directory)
+    omitted = frozenset(map(normalise, omit))
+    resolution = _Resolution(tree, omitted, folder or tree.directory, settings)
     wants = tuple(wanted)
     tree.preload(_first_needed(tree, wants), jobs=jobs)
     resolution.gather(wants)
@@ -133,10 +137,17 @@ class _Reason:
 
 
 class _Resolution:
-    def __init__(self, tree: ModuleTree, omit: frozenset[str], folder: str) -> None:
+    def __init__(
+        self,
+        tree: ModuleTree,
+        omit: frozenset[str],
+        folder: str,
+        settings: Sequence[SoftSetting],
+    ) -> None:
         self._tree = tree
         self._omit = omit
         self._folder = folder
+        self._settings = settings
         self._reasons: dict[str, _Reason] = {}
         self._soft: dict[str, tuple[str, ...]] = {}
         self._hard: dict[str, tuple[str, ...]] = {}
@@ -233,8 +244,13 @@ class _Resolution:
         parent = None if is_builtin else self._path(name)
         by = None if is_builtin else name
         suffix = f"the built-in module {name}" if is_builtin else "the module"
-        before = info.pre
-        groups = [(before + info.post, "soft dependency of"), (info.weak, "weak dependency of")]
+        settings = [setting for setting in self._settings if setting.is_for(name)]
+        before = info.pre + tuple(word for setting in settings for word in setting.info.pre)
+        groups = [(info.pre + info.post, "soft dependency of"), (info.weak, "weak dependency of")]
+        for setting in settings:
+            more = setting.info
+            words = more.pre + more.post + more.weak
+            groups.append((words, f"dependency, by {setting.file}, of"))
         groups += [(need.words, f"{need.why}, for") for need in RUN_TIME_NEEDS.get(name, ())]
         for words, why in groups:
             because = Because(f"{why} {suffix}", parent)

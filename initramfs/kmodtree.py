@@ -104,7 +104,11 @@ class ModuleTree:
 
     def is_builtin(self, word: str) -> bool:
         """Tell whether ``word`` is a module in the kernel's image, or the alias of one."""
-        return normalise(word) in self.builtin or bool(self._builtin_aliases.matching(word))
+        return normalise(word) in self.builtin or bool(self.builtin_matching(word))
+
+    def builtin_matching(self, modalias: str) -> tuple[str, ...]:
+        """Return the names of built-in modules with an alias that matches."""
+        return self._builtin_aliases.matching(modalias)
 
     def info(self, name: str) -> Modinfo:
         """Return what the module says of itself.

@@ -111,6 +111,17 @@ _ROWS = (
     Need("mmc_core", ("mmc_block",), "cards of the MMC bus"),
     Need("scsi_mod", _words("sd_mod sr_mod"), "disks of the SCSI bus"),
     Need("libata", _words("sd_mod sr_mod"), "disks of the ATA bus"),
+    Need(
+        "team",
+        _words(
+            "team-mode-activebackup team-mode-broadcast team-mode-loadbalance team-mode-random"
+            " team-mode-roundrobin"
+        ),
+        "modes of teamed links",
+    ),
+    Need("macsec", _words("crypto-gcm crypto-aes"), "ciphers of MACsec"),
+    Need("nvme_fabrics", ("nvme_tcp",), "NVMe over TCP"),
+    Need("zram", _words("crypto-lzo-rle crypto-lz4 crypto-zstd"), "compressors of zram"),
     Need("virtio_net", ("net_failover",), "standby network devices"),
     Need("r8169", ("realtek",), "PHY of the network card"),
 )

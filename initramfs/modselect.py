@@ -8,13 +8,15 @@ what else the wanted ones need is for ``resolve_modules`` to find.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
 from initramfs.closure import Because
+from initramfs.firmware import BuiltinDriver
+from initramfs.hostneeds import HostNeed
 from initramfs.kmod import Module, ModuleTree, Wanted
-from initramfs.modinfo import normalise
+from initramfs.modinfo import name_of, normalise
 
 _log = logging.getLogger(__name__)
 
@@ -149,6 +151,11 @@ class _Table:
             path = tree.order_paths.get(module.name, path)
         return self._of_folder(path.rpartition("/")[0])
 
+    def is_useful(self, tree: ModuleTree, module: Module) -> bool:
+        """Tell whether no row says that no rescue needs it."""
+        judgement = self.judge(tree, module)
+        return judgement is None or judgement.is_wanted
+
     def _of_folder(self, folder: str) -> _Judgement | None:
         place = folder
         if place.startswith("kernel/arch/"):
@@ -188,19 +195,21 @@ def select_host(
     modaliases: Iterable[str],
     loaded: Iterable[str],
     filesystems: Iterable[str] = (),
+    needs: Iterable[HostNeed] = (),
 ) -> tuple[Wanted, ...]:
     """Return what an image for one machine wants.
 
     ``modaliases`` are of its devices, ``loaded`` the names of its loaded modules, ``filesystems``
-    the types that it mounts (see initramfs/hostmodules.py).
+    the types that it mounts, ``needs`` those of its layout (see initramfs/hostmodules.py).
     """
-    wanted = _basic(tree)
     table = _table()
 
     def is_useful(name: str) -> bool:
-        judgement = table.judge(tree, tree.modules[name])
-        return judgement is None or judgement.is_wanted
+        return table.is_useful(tree, tree.modules[name])
 
+    # First, for the first reason is the one that is told: "md0 is raid1" says most.
+    wanted = list(_needed(tree, needs, is_useful))
+    wanted += _basic(tree)
     for modalias in dict.fromkeys(modaliases):
         because = Because(f"driver of a device of this machine: {modalias}")
         wanted += [Wanted(name, because) for name in tree.matching(modalias) if is_useful(name)]
@@ -214,6 +223,52 @@ def select_host(
         elif name not in tree.builtin:
             _log.info("%s is loaded, but the kernel %s has no such module", name, tree.version)
     return tuple(_unique(wanted))
+
+
+def lacking_needs(tree: ModuleTree, needs: Iterable[HostNeed]) -> tuple[HostNeed, ...]:
+    """Return what of a machine's layout the kernel has nothing for, neither module nor built in."""
+    return tuple(
+        need
+        for need in needs
+        if need.is_of_layout
+        and not any(tree.lookup(word) or tree.is_builtin(word) for word in need.words)
+    )
+
+
+def select_builtin(
+    tree: ModuleTree, modaliases: Iterable[str] | None = None
+) -> tuple[BuiltinDriver, ...]:
+    """Return the built-in drivers that ask for firmware, of use to a rescue.
+
+    ``modaliases`` are of the one machine's devices; None takes the drivers of every machine.
+    """
+    asking = {name: info.firmware for name, info in tree.builtin_info.items() if info.firmware}
+    if asking and modaliases is not None:
+        used = {name for modalias in modaliases for name in tree.builtin_matching(modalias)}
+        asking = {name: firmware for name, firmware in asking.items() if name in used}
+    if not asking:
+        return ()
+    paths = (tree.read_index("modules.builtin") or b"").decode("utf-8", "surrogateescape")
+    places = {name_of(path): path for path in paths.splitlines()}
+    drivers = ((Module(n, places.get(n, n), places.get(n, n)), asking[n]) for n in sorted(asking))
+    table = _table()
+    return tuple(
+        BuiltinDriver(module.name, firmware)
+        for module, firmware in drivers
+        if table.is_useful(tree, module)
+    )
+
+
+def _needed(
+    tree: ModuleTree, needs: Iterable[HostNeed], is_useful: Callable[[str], bool]
+) -> Iterator[Wanted]:
+    for need in needs:
+        for word in need.words:
+            # As with the basic ones, what is built in may ask for modules.
+            names = tree.lookup(word) or ((word,) if word in tree.builtin else ())
+            for name in names:
+                if need.is_of_layout or name not in tree.modules or is_useful(name):
+                    yield Wanted(name, Because(need.why))
 
 
 def _basic(tree: ModuleTree) -> list[Wanted]:

@@ -114,6 +114,8 @@ def build(spec: ImageSpec, teller: Narrator) -> BuildReport:
         else:
             composition = compose(spec, sources, HostModules())
         step.note(f"{len(composition.closure)} entries, {len(composition.modules)} modules")
+    for need in composition.lacking:
+        teller.say(f"{need.why}: Linux {sources.kernel.version} has no driver for that")
     record = _record(spec, sources, composition, codec=codec, level=level)
     if spec.output is Output.INITRAMFS:
         packed = _pack(spec, sources, composition, record, spec.file, teller)

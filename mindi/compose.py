@@ -6,13 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from initramfs.closure import Because, ClosureBuilder, FileClosure, Kind
-from initramfs.firmware import AbsentFirmware, FirmwareReport, FoundFirmware, find_firmware
+from initramfs.firmware import (
+    AbsentFirmware,
+    BuiltinDriver,
+    FirmwareReport,
+    FoundFirmware,
+    find_firmware,
+)
 from initramfs.hostmodules import HostModules
+from initramfs.hostneeds import HostNeed
 from initramfs.kmod import Chosen, ModuleTree, Wanted, resolve_modules
 from initramfs.kmodindex import index_files
 from initramfs.ldcache import add_library_cache
 from initramfs.libraries import Libraries
-from initramfs.modselect import select_generic, select_host
+from initramfs.modselect import lacking_needs, select_builtin, select_generic, select_host
+from initramfs.modsettings import read_soft_settings
+from initramfs.rootfs import Root
 from mindi.architecture import architecture_of
 from mindi.rescue import RescueReport, add_rescue_environment
 from mindi.scripts import WHOLE
@@ -27,7 +36,8 @@ class Composition:
     """A finished tree, and what is worth telling of how it came about.
 
     ``first`` are the files that an initrd must have at its front, ``last`` those at its end, for
-    the environment to know a damaged image and to be able to say so.
+    the environment to know a damaged image and to be able to say so. ``lacking`` is what of the
+    machine's layout the image's kernel has no driver for.
     """
 
     closure: FileClosure
@@ -37,6 +47,7 @@ class Composition:
     architecture: str
     first: frozenset[str]
     last: frozenset[str]
+    lacking: tuple[HostNeed, ...]
 
 
 def compose(
@@ -56,7 +67,7 @@ def compose(
     folder = builder.add_directory(
         f"/lib/modules/{tree.version}", Because("modules of the image's kernel")
     )
-    chosen = choose_modules(spec, tree, host, folder=folder)
+    chosen = choose_modules(spec, tree, host, folder=folder, tools=sources.root)
     for path in spec.add:
         add_any(builder, path, Because("asked for with --add"))
     rescue = add_rescue_environment(
@@ -75,7 +86,9 @@ def compose(
         jobs=spec.jobs,
     )
     add_modules(builder, tree, chosen, folder=folder)
-    blobs = add_firmware(builder, sources, chosen, folder=folder)
+    is_generic = spec.selection is Selection.GENERIC
+    builtin = select_builtin(tree, None if is_generic else host.modaliases)
+    blobs = add_firmware(builder, sources, chosen, builtin, folder=folder)
     add_library_cache(builder)
     whole = builder.add_content(WHOLE, b"", Because("lies last: where it is, the image is whole"))
     closure = builder.build()
@@ -88,6 +101,7 @@ def compose(
         architecture=architecture,
         first=files_for(closure, shell.path) if shell else frozenset(),
         last=frozenset({whole}),
+        lacking=() if is_generic else lacking_needs(tree, host.needs),
     )
 
 
@@ -109,11 +123,11 @@ def files_for(closure: FileClosure, path: str) -> frozenset[str]:
 
 
 def choose_modules(
-    spec: ImageSpec, tree: ModuleTree, host: HostModules, *, folder: str
+    spec: ImageSpec, tree: ModuleTree, host: HostModules, *, folder: str, tools: Root
 ) -> tuple[Chosen, ...]:
     """Return the modules of the image, in an order in which they can be loaded.
 
-    ``folder`` is where the image has them.
+    ``folder`` is where the image has them, ``tools`` the root whose modprobe.d comes along.
     """
     if spec.selection is Selection.GENERIC:
         wanted: Sequence[Wanted] = select_generic(tree)
@@ -123,6 +137,7 @@ def choose_modules(
             modaliases=host.modaliases,
             loaded=host.loaded,
             filesystems=host.filesystems,
+            needs=host.needs,
         )
     asked = [
         Wanted(name, Because("asked for with --add-module"), is_named=True)
@@ -133,6 +148,7 @@ def choose_modules(
         [*wanted, *asked],
         omit=spec.omit_modules,
         folder=folder,
+        settings=read_soft_settings(tools),
         jobs=spec.jobs,
     )
 
@@ -154,19 +170,31 @@ def add_modules(
 
 
 def add_firmware(
-    builder: ClosureBuilder, sources: Sources, chosen: Sequence[Chosen], *, folder: str
+    builder: ClosureBuilder,
+    sources: Sources,
+    chosen: Sequence[Chosen],
+    builtin: Sequence[BuiltinDriver],
+    *,
+    folder: str,
 ) -> FirmwareReport:
-    """Add what the modules may ask for, from the kernel's root or else from that of the tools."""
+    """Add what drivers may ask for, from the kernel's root or else from that of the tools."""
     paths = {choice.module.name: f"{folder}/{choice.module.relative}" for choice in chosen}
     found: list[FoundFirmware] = []
     absent: tuple[AbsentFirmware, ...] = ()
     lacking = tuple(chosen)
     for root in sources.firmware_roots:
-        report = find_firmware(root, lacking, version=sources.kernel.version)
+        report = find_firmware(root, lacking, builtin=builtin, version=sources.kernel.version)
         for blob in report.found:
-            builder.add_from(root, blob.path, Because("firmware for", paths[blob.module]))
+            builder.add_from(root, blob.path, _firmware_reason(blob, paths.get(blob.module)))
         found.extend(report.found)
         absent = report.absent
         names = {blob.module for blob in absent}
         lacking = tuple(choice for choice in lacking if choice.module.name in names)
+        builtin = tuple(driver for driver in builtin if driver.name in names)
     return FirmwareReport(tuple(found), absent)
+
+
+def _firmware_reason(blob: FoundFirmware, path: str | None) -> Because:
+    if path is None:
+        return Because(f"firmware for the built-in driver {blob.module}")
+    return Because("firmware for", path)

@@ -7,17 +7,14 @@ what keeps a module from being loaded stays. Format: modprobe.d(5).
 
 from __future__ import annotations
 
-import re
-
 from initramfs.closure import Because, ClosureBuilder
-
-DIRECTORIES = ("/etc/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
-"""Where settings are; a file hides those of its name in the directories after its own."""
+from initramfs.modsettings import DIRECTORIES, statements, words_of
 
 _KEPT = frozenset({b"alias", b"options", b"softdep", b"weakdep"})
 
-# As libkmod reads: a backslash takes the next character with it, the end of a line too.
-_STATEMENT = re.compile(rb"(?:\\.|[^\\\n])+", re.DOTALL)
+# Where a rescue environment mounts a file system of its own, so that no file of an image is
+# seen; a file in /etc hides the same others as one there.
+_SHADOWED, _IN_PLACE = "/run/", "/etc/"
 
 
 def loadable(settings: bytes) -> bytes:
@@ -25,17 +22,22 @@ def loadable(settings: bytes) -> bytes:
 
     Each is as it was written, over as many lines; comments go, for they may be of what went.
     """
-    kept = (statement for statement in _STATEMENT.findall(settings) if _is_kept(statement))
+    kept = (statement for statement in statements(settings) if _is_kept(statement))
     return b"".join(statement + b"\n" for statement in kept)
 
 
 def _is_kept(statement: bytes) -> bool:
-    words = statement.replace(b"\\\n", b"").split()
+    words = words_of(statement)
     if not words or words[0] not in _KEPT:
         return False
     # An alias of "off", or of a program, is the old way to put a module out of force.
     is_off = words[0] == b"alias" and (words[-1] == b"off" or words[-1].startswith(b"/"))
     return not is_off
+
+
+def _place(path: str) -> str:
+    is_shadowed = path.startswith(_SHADOWED)
+    return _IN_PLACE + path.removeprefix(_SHADOWED) if is_shadowed else path
 
 
 def add_modprobe_settings(builder: ClosureBuilder, because: Because) -> None:
@@ -47,7 +49,8 @@ def add_modprobe_settings(builder: ClosureBuilder, because: Because) -> None:
     for directory in DIRECTORIES:
         for name in root.list(directory):
             path = f"{directory}/{name}"
-            if not name.endswith(".conf") or root.is_dir(path) or path in builder:
+            place = _place(path)
+            if not name.endswith(".conf") or root.is_dir(path) or place in builder:
                 continue
             settings = root.read(path) if root.is_file(path) else b""
-            builder.add_content(path, loadable(settings), because)
+            builder.add_content(place, loadable(settings), because)

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from initramfs.closure import Because, ClosureBuilder
-from initramfs.firmware import AbsentFirmware, FirmwareReport, FoundFirmware, find_firmware
+from initramfs.firmware import (
+    AbsentFirmware,
+    BuiltinDriver,
+    FirmwareReport,
+    FoundFirmware,
+    find_firmware,
+)
 from initramfs.kmod import ModuleTree, Wanted, resolve_modules
 from initramfs.libraries import Libraries
 from initramfs.rootfs import Root
@@ -105,3 +111,22 @@ def test_a_root_without_firmware_reports_all_as_absent(tmp_path: Path) -> None:
 
     assert report.found == ()
     assert [blob.name for blob in report.absent] == ["nic/a.bin", "nic/b.bin"]
+
+
+def test_built_in_drivers_ask_as_modules_do(tmp_path: Path) -> None:
+    _blob(tmp_path, "own/a.bin")
+    driver = BuiltinDriver("own", ("own/a.bin", "own/b.bin"))
+
+    report = find_firmware(Root(tmp_path), (), builtin=[driver])
+
+    assert report.found == (FoundFirmware("/lib/firmware/own/a.bin", "own"),)
+    assert report.absent == (AbsentFirmware("own/b.bin", "own"),)
+
+
+def test_built_in_drivers_have_the_folder_of_their_version(tmp_path: Path) -> None:
+    _blob(tmp_path, f"{VERSION}/own/a.bin")
+    driver = BuiltinDriver("own", ("own/a.bin",))
+
+    report = find_firmware(Root(tmp_path), (), builtin=[driver], version=VERSION)
+
+    assert [blob.path for blob in report.found] == [f"/lib/firmware/{VERSION}/own/a.bin"]

@@ -8,6 +8,7 @@ import pytest
 
 from initramfs.errors import InputError
 from initramfs.hostmodules import HostModules, gather_host
+from tests.support.sysfs import empty_machine, encrypted_server
 
 
 def _device(sys: Path, path: str, modalias: str) -> None:
@@ -58,3 +59,39 @@ def test_gathers_the_types_of_what_is_mounted_or_may_be(tmp_path: Path) -> None:
     found = gather_host(tmp_path / "sys", tmp_path / "proc", fstab)
 
     assert found.filesystems == ("ext4", "proc", "xfs")
+
+
+@pytest.mark.parametrize("bus", ["auxiliary", "mmc"])
+def test_devices_that_tell_their_alias_to_udev_alone_are_read(bus: str, tmp_path: Path) -> None:
+    machine = empty_machine(tmp_path)
+    machine.file("devices/pci0/mlx5_core.rdma.0/uevent", "DRIVER=x\nMODALIAS=auxiliary:mlx5.rdma")
+    machine.link(f"bus/{bus}/devices/mlx5_core.rdma.0", "devices/pci0/mlx5_core.rdma.0")
+
+    found = gather_host(machine.sys, machine.proc, machine.fstab)
+
+    assert found.modaliases == ("auxiliary:mlx5.rdma", "cpu:type:x86")
+
+
+def test_every_parent_of_a_device_gives_its_alias(tmp_path: Path) -> None:
+    machine = empty_machine(tmp_path)
+    bridge = machine.device("pci0000:00/0000:00:1c.0", modalias="pci:bridge")
+    disk = machine.device(f"{bridge}/0000:01:00.0", modalias="pci:nvme", driver="pci/nvme")
+    machine.block("nvme0n1", f"{disk}/nvme/nvme0")
+
+    found = gather_host(machine.sys, machine.proc, machine.fstab)
+
+    assert found.modaliases == ("cpu:type:x86", "pci:bridge", "pci:nvme")
+
+
+def test_gathers_what_storage_network_and_ciphers_need(tmp_path: Path) -> None:
+    machine = encrypted_server(tmp_path)
+    machine.interface("br0", kind="bridge")
+    (machine.proc / "crypto").write_text("name : xts(aes)\nrefcnt : 2\ninternal : no\n")
+
+    found = gather_host(machine.sys, machine.proc, machine.fstab)
+
+    words = [word for need in found.needs for word in need.words]
+    assert words == [
+        *("dm_crypt", "dm_mod", "md-raid1", "nvme"),
+        *("rtnl-link-bridge", "crypto-xts", "crypto-aes"),
+    ]

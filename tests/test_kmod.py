@@ -10,6 +10,8 @@ import pytest
 from initramfs.closure import Because
 from initramfs.errors import InputError, MissingDependency, UsageError
 from initramfs.kmod import Chosen, ModuleTree, Wanted, chain_of, resolve_modules
+from initramfs.modinfo import Modinfo
+from initramfs.modsettings import SoftSetting
 from initramfs.rootfs import Root
 from tests.support.modules import COMPRESSORS, VERSION, Ko, module, write_dep, write_tree
 
@@ -395,3 +397,39 @@ def test_to_omit_what_the_kernel_has_is_none(name: str, tmp_path: Path) -> None:
     write_tree(tmp_path, CHAIN, builtin=["kernel/md/raid10.ko"])
 
     assert _names(_resolve(tmp_path, "other", omit=[name])) == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("value", "order"),
+    [("pre: b", ["b", "a"]), ("post: b", ["a", "b"]), ("pre: nobody b", ["b", "a"])],
+)
+def test_soft_dependencies_of_settings_count_as_its_own(
+    value: str, order: list[str], tmp_path: Path
+) -> None:
+    write_tree(tmp_path, [Ko("kernel/a.ko"), Ko("kernel/b.ko")])
+    setting = SoftSetting("a", Modinfo(softdeps=(value,)), "/etc/modprobe.d/x.conf")
+
+    chosen = resolve_modules(_tree(tmp_path), [Wanted("a", SEED)], settings=[setting])
+
+    assert _names(chosen) == order
+    other = next(choice for choice in chosen if choice.module.name == "b")
+    words = "dependency, by /etc/modprobe.d/x.conf, of the module"
+    assert other.because == Because(words, f"/lib/modules/{VERSION}/kernel/a.ko")
+
+
+def test_settings_for_other_modules_bring_nothing(tmp_path: Path) -> None:
+    write_tree(tmp_path, [Ko("kernel/a.ko"), Ko("kernel/b.ko")])
+    setting = SoftSetting("c*", Modinfo(softdeps=("pre: b",)), "/etc/modprobe.d/x.conf")
+
+    chosen = resolve_modules(_tree(tmp_path), [Wanted("a", SEED)], settings=[setting])
+
+    assert _names(chosen) == ["a"]
+
+
+def test_settings_count_for_built_in_modules_too(tmp_path: Path) -> None:
+    write_tree(tmp_path, [Ko("kernel/b.ko")], builtin=["kernel/a.ko"])
+    setting = SoftSetting("a", Modinfo(weakdeps=("b",)), "/etc/modprobe.d/x.conf")
+
+    chosen = resolve_modules(_tree(tmp_path), [Wanted("a", SEED)], settings=[setting])
+
+    assert _names(chosen) == ["b"]

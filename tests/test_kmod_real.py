@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from initramfs.closure import Because
 from initramfs.errors import MissingDependency
+from initramfs.hostmodules import gather_host
 from initramfs.kmod import Chosen, ModuleTree, Wanted, resolve_modules
 from initramfs.kmodindex import index_files
-from initramfs.modselect import select_generic, select_host
+from initramfs.modselect import lacking_needs, select_generic, select_host
+from initramfs.modsettings import read_soft_settings
 from initramfs.rootfs import Root
 from tests.support.kernels import DEPMOD_FILES, RealKernel, real_kernel
+from tests.support.sysfs import (
+    Machine,
+    bonded_server,
+    encrypted_server,
+    iscsi_server,
+    thin_server,
+)
 from tests.support.tools import require_tool
 
 BECAUSE = Because("for the test")
@@ -67,10 +76,12 @@ def image(
     return folder
 
 
-def _modprobe(root: Path, version: str, *words: str) -> list[str]:
+def _modprobe(
+    root: Path, version: str, *words: str, settings: Path = Path(os.devnull)
+) -> list[str]:
     """Return what modprobe says, as names of modules; the host's configuration is not read."""
     modprobe = require_tool("modprobe", package="kmod")
-    argv = [str(modprobe), "-d", str(root), "-C", os.devnull, "-S", version, *words]
+    argv = [str(modprobe), "-d", str(root), "-C", str(settings), "-S", version, *words]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     said = [line.split() for line in done.stdout.splitlines()]
     names = [words[1] for words in said if words[0] == "insmod"] or [words[0] for words in said]
@@ -221,3 +232,102 @@ def test_the_twin_that_lost_a_module_is_refused(
 
     with pytest.raises(MissingDependency, match="btrfs needs xor .*: btrfs <- for the test"):
         resolve_modules(twin, [_want("btrfs")])
+
+
+SETTINGS = """\
+softdep raid1 pre: xfs post: dm-crypt
+softdep dm-* pre: nbd
+softdep xfs pre: crypto-xts nobody
+blacklist xfs
+"""
+
+
+def test_with_settings_our_order_satisfies_modprobe(
+    kernel: RealKernel, indexed: ModuleTree, tmp_path: Path
+) -> None:
+    folder = tmp_path / "etc/modprobe.d"
+    folder.mkdir(parents=True)
+    (folder / "x.conf").write_text(SETTINGS)
+    settings = read_soft_settings(Root(tmp_path))
+    asked = ("--show-depends", "raid1")
+    theirs = _modprobe(kernel.indexed, kernel.version, *asked, settings=folder)
+
+    ours = [
+        choice.module.name
+        for choice in resolve_modules(indexed, [_want("raid1")], settings=settings)
+    ]
+
+    assert "xfs" in theirs and "xfs" not in _modprobe(kernel.indexed, kernel.version, *asked)
+    assert set(theirs) <= set(ours)
+    assert {"xfs", "nbd", "dm_crypt", "xts"} <= set(ours)
+    before = [module for module in theirs[: theirs.index("raid1")] if module != "raid1"]
+    assert all(ours.index(module) < ours.index("raid1") for module in before)
+
+
+def _reasons_of(tree: ModuleTree, machine: Machine) -> dict[str, str]:
+    """Return why each module is in an image for ``machine`` alone."""
+    host = gather_host(machine.sys, machine.proc, machine.fstab)
+    wanted = select_host(
+        tree,
+        modaliases=host.modaliases,
+        loaded=host.loaded,
+        filesystems=host.filesystems,
+        needs=host.needs,
+    )
+    assert lacking_needs(tree, host.needs) == ()
+    return {c.module.name: str(c.because) for c in resolve_modules(tree, wanted)}
+
+
+@pytest.mark.parametrize(
+    ("make", "part", "module", "reason"),
+    [
+        (encrypted_server, "array", "raid1", "storage of this machine: md127 is raid1"),
+        (encrypted_server, "luks", "dm_crypt", "storage of this machine: dm-0 (luks) is encrypted"),
+        (
+            *(thin_server, "pool", "dm_thin_pool"),
+            "storage of this machine: dm-2 (data-pool_tdata_corig) is of a thin pool",
+        ),
+        (
+            *(thin_server, "cache", "dm_cache"),
+            "storage of this machine: dm-0 (data-cpool_cpool_cdata) is of a cached volume",
+        ),
+        (
+            *(bonded_server, "bond", "bonding"),
+            "network of this machine: bond0 is a link of the kind bond",
+        ),
+        (
+            *(bonded_server, "bridge", "bridge"),
+            "network of this machine: br0 is a link of the kind bridge",
+        ),
+        (
+            *(bonded_server, "vlan", "8021q"),
+            "network of this machine: br0.42 is a link of the kind vlan",
+        ),
+        (
+            *(iscsi_server, "iscsi", "iscsi_tcp"),
+            "storage of this machine: session1 is of iSCSI, over iscsi_tcp",
+        ),
+    ],
+    ids=["raid", "luks", "thin", "cache", "bond", "bridge", "vlan", "iscsi"],
+)
+def test_a_layout_brings_its_modules_though_nothing_is_loaded(
+    make: Callable[..., Machine],
+    part: str,
+    module: str,
+    reason: str,
+    indexed: ModuleTree,
+    tmp_path: Path,
+) -> None:
+    whole = _reasons_of(indexed, make(tmp_path / "whole"))
+    twin = _reasons_of(indexed, make(tmp_path / "twin", without={part}))
+
+    assert whole[module] == reason
+    # Some are of every image, for its other disks, and then say so.
+    assert twin.get(module, "of every image").startswith("of every image")
+
+
+@pytest.mark.parametrize("module", ["bonding", "bridge", "iscsi_tcp"])
+def test_without_the_layout_its_modules_stay_out(
+    module: str, indexed: ModuleTree, tmp_path: Path
+) -> None:
+    assert module not in _reasons_of(indexed, encrypted_server(tmp_path))

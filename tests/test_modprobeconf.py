@@ -81,10 +81,24 @@ def added(tree: Tree) -> FileClosure:
     return builder.build()
 
 
-@pytest.mark.parametrize("directory", ["/etc", "/usr/lib", "/lib"])
+@pytest.mark.parametrize("directory", ["/etc", "/usr/local/lib", "/usr/lib", "/lib"])
 def test_settings_of_every_directory_come(directory: str, tree: Tree) -> None:
     path = tree.file(f"{directory}/modprobe.d/x.conf", "options a b=1\nblacklist a\n")
     assert added(tree).entries[path].content == b"options a b=1\n"
+
+
+def test_settings_of_run_are_moved_for_run_is_mounted_over(tree: Tree) -> None:
+    tree.file("/run/modprobe.d/x.conf", "options a b=1\nblacklist a\n")
+    tree.file("/usr/lib/modprobe.d/x.conf", "options a b=2\n")
+    closure = added(tree)
+    assert closure.entries["/etc/modprobe.d/x.conf"].content == b"options a b=1\n"
+    assert "/run/modprobe.d/x.conf" not in closure
+
+
+def test_settings_of_run_do_not_hide_those_of_etc(tree: Tree) -> None:
+    tree.file("/etc/modprobe.d/x.conf", "options a b=1\n")
+    tree.file("/run/modprobe.d/x.conf", "options a b=2\n")
+    assert added(tree).entries["/etc/modprobe.d/x.conf"].content == b"options a b=1\n"
 
 
 def test_settings_of_a_merged_usr_come_once(tree: Tree) -> None:

@@ -6,8 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from initramfs.firmware import BuiltinDriver
+from initramfs.hostneeds import HostNeed
 from initramfs.kmod import ModuleTree, resolve_modules
-from initramfs.modselect import BASIC, GENERIC, UNWANTED, select_generic, select_host
+from initramfs.modselect import (
+    BASIC,
+    GENERIC,
+    UNWANTED,
+    lacking_needs,
+    select_builtin,
+    select_generic,
+    select_host,
+)
 from initramfs.rootfs import Root
 from tests.support.modules import VERSION, Ko, write_tree
 
@@ -127,3 +137,86 @@ def test_names_in_the_rows_are_normalised() -> None:
     names = [name for row in (*BASIC, *GENERIC, *UNWANTED) for name in row.names]
 
     assert [name for name in names if "-" in name] == []
+
+
+def _reasons(tree: ModuleTree, *needs: HostNeed) -> dict[str, str]:
+    wanted = select_host(tree, modaliases=[], loaded=[], needs=needs)
+    return {want.name: str(want.because) for want in wanted}
+
+
+def test_host_takes_what_its_layout_needs_and_says_so(tree: ModuleTree) -> None:
+    reasons = _reasons(tree, HostNeed(("fs-xfs", "nobody"), "md0 is raid1"))
+
+    assert reasons["xfs"] == "md0 is raid1"
+
+
+def test_the_layout_is_a_better_reason_than_that_every_image_has_it(tree: ModuleTree) -> None:
+    assert _reasons(tree)["isofs"] == "of every image: media of the rescue image"
+    assert _reasons(tree, HostNeed(("isofs",), "sr0 is it"))["isofs"] == "sr0 is it"
+
+
+@pytest.mark.parametrize("is_of_layout", [True, False])
+def test_a_layout_takes_what_no_rescue_needs_and_a_driver_does_not(
+    is_of_layout: bool, tree: ModuleTree
+) -> None:
+    need = HostNeed(("scsi_debug",), "sda is it", is_of_layout=is_of_layout)
+
+    assert ("scsi_debug" in _reasons(tree, need)) is is_of_layout
+
+
+def test_what_is_built_in_comes_for_what_it_may_ask_for(tree: ModuleTree) -> None:
+    assert _reasons(tree, HostNeed(("ext4",), "it is ext4"))["ext4"] == "it is ext4"
+
+
+def test_what_the_kernel_has_nothing_for_is_told(tree: ModuleTree) -> None:
+    lacking = HostNeed(("dm_vdo", "kvdo"), "dm-0 is of a VDO pool")
+    guess = HostNeed(("sd",), "sda is driven by sd", is_of_layout=False)
+    needs = [lacking, guess, HostNeed(("nobody", "xfs"), "x"), HostNeed(("ext4",), "y")]
+
+    assert lacking_needs(tree, needs) == (lacking,)
+    assert "kvdo" not in _reasons(tree, *needs)
+
+
+INFO = (
+    "nic.alias=pci:v00008086d0000100Esv*",
+    "nic.firmware=nic/a.bin",
+    "nic.firmware=nic/b.bin",
+    "scsi.alias=pci:v00001000*",
+    "scsi.firmware=scsi.bin",
+    "snd.alias=pci:v00001000*",
+    "snd.firmware=snd.bin",
+    "quiet.alias=pci:v00008086d0000100Esv*",
+)
+BUILTIN = (
+    *("kernel/drivers/net/ethernet/nic.ko", "kernel/drivers/scsi/scsi.ko", "kernel/sound/snd.ko"),
+    "kernel/drivers/misc/quiet.ko",
+)
+
+
+@pytest.mark.parametrize(
+    ("modaliases", "names"),
+    [
+        (None, ["nic", "scsi"]),
+        (["pci:v00001000d1"], ["scsi"]),
+        (["pci:v00008086d0000100Esv0"], ["nic"]),
+        ([], []),
+    ],
+    ids=["every machine", "scsi", "nic", "nothing"],
+)
+def test_built_in_drivers_that_want_firmware(
+    modaliases: list[str] | None, names: list[str], tmp_path: Path
+) -> None:
+    write_tree(tmp_path, KOS, builtin=BUILTIN, builtin_info=INFO)
+    tree = ModuleTree(Root(tmp_path), VERSION)
+
+    drivers = select_builtin(tree, modaliases)
+
+    assert [driver.name for driver in drivers] == names
+
+
+def test_built_in_drivers_name_all_their_firmware(tmp_path: Path) -> None:
+    write_tree(tmp_path, KOS, builtin=BUILTIN, builtin_info=INFO)
+
+    nic = select_builtin(ModuleTree(Root(tmp_path), VERSION))[0]
+
+    assert nic == BuiltinDriver("nic", ("nic/a.bin", "nic/b.bin"))
