@@ -20,6 +20,8 @@ class IssueKind(enum.StrEnum):
     """An I/O error, or another refusal of the filesystem."""
     MOUNTED = "mounted"
     """A filesystem that was mounted while the tree was walked."""
+    LEFT_OUT = "left out"
+    """It was asked for by its name, and cannot be taken or must not."""
 
 
 class Issue(NamedTuple):

@@ -1,0 +1,202 @@
+"""What becomes of every mounted filesystem: taken or not, and why. Decided before the walk."""
+
+from __future__ import annotations
+
+import enum
+import os
+from dataclasses import dataclass, replace
+
+from archive import manifest
+from archive.mounts import Mount, MountTable, Nature, ancestors, lies_in
+from archive.selection import Selection
+
+
+class Verdict(enum.StrEnum):
+    """What became of a filesystem; the values are stored."""
+
+    TAKEN = "taken"
+    PART = "part"
+    """Only paths in it that were asked for."""
+    SAME = "same"
+    """Its directories are taken where they are mounted elsewhere."""
+    PSEUDO = "pseudo"
+    MEMORY = "memory"
+    IMAGE = "image"
+    VIEW = "view"
+    NETWORK = "network"
+    EXCLUDED = "excluded"
+    OTHER = "other filesystem"
+    OUTSIDE = "outside"
+    OWN = "own output"
+    ERROR = "error"
+
+    @property
+    def taken(self) -> bool:
+        """Whether at least some of it is in the set."""
+        return self in (Verdict.TAKEN, Verdict.PART)
+
+
+_WORDS = {
+    Verdict.TAKEN: "taken",
+    Verdict.PART: "taken only where it was asked for",
+    Verdict.PSEUDO: "made up by the kernel, holds no files",
+    Verdict.MEMORY: "lies in memory, is empty after each boot",
+    Verdict.IMAGE: "a read-only medium or image: save its medium, or the file it is in",
+    Verdict.VIEW: "shows directories that are taken where they lie",
+    Verdict.NETWORK: "lies on another machine, and those were to be left out",
+    Verdict.EXCLUDED: "was to be left out",
+    Verdict.OTHER: "another filesystem than what was asked for",
+    Verdict.OUTSIDE: "outside of what was asked for",
+    Verdict.OWN: "this backup's own output",
+}
+
+_BY_NATURE = {
+    Nature.PSEUDO: Verdict.PSEUDO,
+    Nature.MEMORY: Verdict.MEMORY,
+    Nature.IMAGE: Verdict.IMAGE,
+}
+
+# These give way where a path inside is asked for by its name.
+_YIELDING = frozenset({Verdict.MEMORY, Verdict.IMAGE, Verdict.VIEW, Verdict.OTHER, Verdict.OUTSIDE})
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """One mounted filesystem and what became of it."""
+
+    mount: Mount
+    verdict: Verdict
+    words: str
+    """Why, to be read behind the mount point and a colon."""
+    stops: tuple[bytes, ...] = ()
+    """Directories in it that are taken elsewhere (btrfs subvolumes, mostly)."""
+
+    @property
+    def stored(self) -> manifest.Covered:
+        """This as the manifest tells it."""
+        return manifest.Covered(
+            mount_point=os.fsdecode(self.mount.point),
+            filesystem=self.mount.kind,
+            source=os.fsdecode(self.mount.source),
+            taken=self.verdict.taken,
+            why=self.words,
+        )
+
+    @property
+    def private(self) -> bool:
+        """Whether it need not be readable: its owner or another machine decides that."""
+        return self.mount.nature in (Nature.USER, Nature.NETWORK)
+
+
+Coverage = tuple[Covered, ...]
+"""What became of each filesystem that paths lead to, in the order of mountinfo."""
+
+
+def decide(
+    table: MountTable, selection: Selection, *, starts: frozenset[bytes], root: bytes
+) -> Coverage:
+    """Say of each visible mount whether it is taken.
+
+    ``starts`` are the absolute paths asked for, as the mounts see them: below ``root``, which is
+    empty or has no closing slash.
+    """
+    held = {mount.number for start in starts if (mount := table.holder(start))}
+    decided = []
+    for mount in table.mounts:
+        verdict, words = _verdict(mount, table, selection, starts, root)
+        if mount.number in held and verdict in _YIELDING:
+            verdict = Verdict.TAKEN if mount.point in starts else Verdict.PART
+            words = _WORDS[verdict]
+        decided.append(Covered(mount, verdict, words))
+    return _without_doubles(tuple(decided), table, starts)
+
+
+def _verdict(
+    mount: Mount,
+    table: MountTable,
+    selection: Selection,
+    starts: frozenset[bytes],
+    root: bytes,
+) -> tuple[Verdict, str]:
+    """Judge a mount by itself: paths asked for in it aside."""
+    if any(lies_in(mount.point, root + own) for own in selection.always_out):
+        return Verdict.OWN, _WORDS[Verdict.OWN]
+    if mount.nature is Nature.NETWORK and selection.no_network:
+        return Verdict.NETWORK, _WORDS[Verdict.NETWORK]
+    verdict = _BY_NATURE.get(mount.nature, Verdict.TAKEN)
+    words = _WORDS[verdict]
+    if mount.kind == "autofs":
+        words = "an automount point, with nothing mounted there now"
+    if starts.isdisjoint(ancestors(mount.point)):
+        return (Verdict.OUTSIDE, _WORDS[Verdict.OUTSIDE]) if verdict.taken else (verdict, words)
+    if selection.exclude.match(mount.point[len(root) :].lstrip(b"/")):
+        verdict = Verdict.EXCLUDED
+    elif verdict.taken and mount.nature is Nature.VIEW and _is_double(mount, table, starts):
+        verdict = Verdict.VIEW
+    elif verdict.taken and selection.one_filesystem and mount.point not in starts:
+        verdict = Verdict.OTHER
+    else:
+        return verdict, words
+    return verdict, _WORDS[verdict]
+
+
+def _is_double(mount: Mount, table: MountTable, starts: frozenset[bytes]) -> bool:
+    """Say whether all directories that an overlay shows lie where they are taken themselves.
+
+    Lower directories with relative names (as container engines give them) lie by the upper one.
+    """
+    folders = []
+    for option in mount.options.split(b","):
+        name, _, value = option.partition(b"=")
+        if name in (b"upperdir", b"lowerdir", b"lowerdir+", b"datadir+"):
+            folders += value.split(b":")
+    folders = [folder for folder in folders if folder.startswith(b"/")]
+    for folder in folders:
+        where = table.holder(folder)
+        taken = where is not None and where.nature is Nature.LOCAL
+        if not taken or lies_in(folder, mount.point):
+            return False
+        if starts.isdisjoint(ancestors(folder)):
+            return False
+    return bool(folders)
+
+
+def _without_doubles(decided: Coverage, table: MountTable, starts: frozenset[bytes]) -> Coverage:
+    """Leave out of each mount what an earlier mount of the same filesystem has taken."""
+    done: list[Covered] = []
+    for covered in decided:
+        found = covered
+        if covered.verdict is Verdict.TAKEN and covered.mount.point not in starts:
+            for earlier in done:
+                found = _compare(found, earlier, table)
+        done.append(found)
+    return tuple(done)
+
+
+def _compare(covered: Covered, earlier: Covered, table: MountTable) -> Covered:
+    """Compare two mounts: if they are of one filesystem, the later one gives way."""
+    mount, other = covered.mount, earlier.mount
+    if earlier.verdict is not Verdict.TAKEN or covered.verdict is not Verdict.TAKEN:
+        return covered
+    if mount.device != other.device or mount.kind != other.kind:
+        return covered
+    if lies_in(mount.root, other.root):
+        there = _below(other.point, mount.root, other.root)
+        if table.holder(there) is not other:
+            return covered
+        name = os.fsdecode(there)
+        return replace(covered, verdict=Verdict.SAME, words=f"the same as {name}")
+    if lies_in(other.root, mount.root):
+        here = _below(mount.point, other.root, mount.root)
+        if table.holder(here) is mount:
+            words = f"taken, but for what is taken elsewhere: {os.fsdecode(other.point)}"
+            if covered.stops:
+                words = f"{covered.words}, {os.fsdecode(other.point)}"
+            return replace(covered, stops=(*covered.stops, here), words=words)
+    return covered
+
+
+def _below(point: bytes, inner: bytes, outer: bytes) -> bytes:
+    """Return where the directory ``inner`` of a filesystem is seen, ``outer`` at ``point``."""
+    rest = inner[len(outer) :].strip(b"/")
+    return point.rstrip(b"/") + b"/" + rest if rest else point
