@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from archive.catalog import Catalog
@@ -61,7 +61,7 @@ class Planner:
         *,
         root: bytes,
         references: tuple[Reference, ...],
-        devices: Sequence[str],
+        devices: Callable[[], Sequence[str]],
         by_content: bool,
     ) -> None:
         self.found = 0
@@ -245,7 +245,7 @@ class Planner:
 
     def _device(self, index: int) -> int:
         """Return the catalog's number of a filesystem."""
-        name = self._device_names[index]
+        name = self._device_names()[index]
         self._connection.execute("INSERT OR IGNORE INTO device (identity) VALUES (?)", (name,))
         query = "SELECT number FROM device WHERE identity = ?"
         number: int = self._connection.execute(query, (name,)).fetchone()[0]

@@ -153,7 +153,7 @@ class _Run:
             self._catalog,
             root=order.root,
             references=tuple(references),
-            devices=walk.devices,
+            devices=lambda: walk.devices,
             by_content=order.by_content,
         )
         self.set_id = str(uuid.uuid4())
@@ -301,7 +301,7 @@ class _Run:
             selection=order.selection,
             slices=slices,
             totals=counts,
-            coverage=self._walk.coverage,
+            coverage=tuple(covered.stored for covered in self._walk.coverage),
             issues=tuple(IssueCount(kind, n) for kind, n in sorted(self._issue_counts.items())),
             catalog=catalog,
         )
