@@ -1,0 +1,238 @@
+"""A process that extracts: it takes jobs from a pipe, reads each one's frame, makes its files.
+
+A file's digest is checked in memory, before anything of it is written; only files in parts are
+written first, and removed again by who began them.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import hashlib
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+from archive.catalog import ENTRY_COLUMNS, Catalog
+from archive.codec import Codec
+from archive.entry import Entry, Frame
+from archive.errors import ArchiveError
+from archive.frames import FrameLost, FrameReader
+from restore.extractplan import Job, Lost, PartTask
+from restore.nodes import Attribute, Nodes, Unset
+from restore.safetree import Refused, SafeTree, reason
+
+_REGULAR = stat.S_IFREG
+_LARGE_FRAME = 24 << 20
+"""Of a frame without compression that is larger, its files are read one by one."""
+_OF_FRAME = "mode & 61440 = 32768 AND content IS NULL AND frame = ?"
+_OF_NONE = (
+    "(mode & 61440 NOT IN (16384, 32768)"
+    " OR mode & 61440 = 32768 AND content IS NULL AND frame IS NULL)"
+)
+
+
+@dataclass(slots=True)
+class Done:
+    """What became of one job."""
+
+    files: int = 0
+    bytes: int = 0
+    lost: list[Lost] = field(default_factory=list)
+    lost_ids: list[int] = field(default_factory=list)
+    """Entries that are not there: of single files and of those whose parts could not be had."""
+
+
+class Ended(NamedTuple):
+    """A worker's last words."""
+
+    unset: dict[Attribute, Unset]
+
+
+class Failed(NamedTuple):
+    """A worker's last words when it cannot go on."""
+
+    error: ArchiveError
+
+
+def work(jobs: Connection, target: Path, catalog: Path, reader: FrameReader) -> None:
+    """Do jobs until the pipe ends; answer each with a Done, the end (None) with Ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all: the main decides
+    gc.disable()  # millions of tuples, none of which can be part of a cycle
+    os.umask(0)
+    try:
+        with SafeTree(target) as tree, Catalog.open_read(catalog) as opened, reader:
+            worker = Worker(Nodes(tree), opened, reader)
+            while (job := jobs.recv()) is not None:
+                jobs.send(worker.do(job))
+            jobs.send(Ended(worker.nodes.unset))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the main process is gone
+    except ArchiveError as error:
+        jobs.send(Failed(error))
+
+
+class Worker:
+    """Does jobs. The umask must be 0."""
+
+    def __init__(self, nodes: Nodes, catalog: Catalog, reader: FrameReader) -> None:
+        self.nodes = nodes
+        self.catalog = catalog
+        self.reader = reader
+
+    def do(self, job: Job) -> Done:
+        """Extract what a job names. Raises TargetFull."""
+        done = Done()
+        frame = None if job.frame is None else self._frame(job.frame)
+        raw: memoryview | None = None
+        words = "the catalog does not say where its bytes are"
+        if frame is not None and not (frame.codec == Codec.NONE and frame.raw_size > _LARGE_FRAME):
+            try:
+                raw = memoryview(self.reader.read(frame))
+            except FrameLost as error:
+                words = error.message
+        for entry, plain in self._entries(job):
+            try:
+                self._restore(entry, frame, raw, words, plain=plain)
+                done.files += 1
+                done.bytes += entry.size
+            except (Refused, FrameLost, OSError, ValueError, OverflowError) as error:
+                self._lose(done, entry.id, entry.path, error)
+        if job.parts:
+            self._write_parts(job.parts, frame, raw, words, done)
+        return done
+
+    def _lose(self, done: Done, number: int, path: bytes, error: Exception) -> None:
+        done.lost.append(Lost(path, reason(error, self.nodes.tree.root)))
+        done.lost_ids.append(number)
+
+    def _frame(self, number: int) -> Frame | None:
+        frame = self.catalog.frame(number)
+        if frame is None or not all(type(value) is int for value in frame):
+            return None
+        return frame
+
+    # Entries
+
+    def _entries(self, job: Job) -> Iterator[tuple[Entry, bool]]:
+        condition = _OF_NONE if job.frame is None else _OF_FRAME
+        values = () if job.frame is None else (job.frame,)
+        query = (
+            f"SELECT {ENTRY_COLUMNS} FROM entry"  # noqa: S608 nothing but our own words
+            f" WHERE id BETWEEN ? AND ? AND {condition} ORDER BY id"
+        )
+        execute = self.catalog.connection.execute
+        for first, last, plain in job.runs:
+            for row in execute(query, (first, last, *values)):
+                yield Entry._make(row), plain
+
+    def _restore(
+        self, entry: Entry, frame: Frame | None, raw: memoryview | None, words: str, *, plain: bool
+    ) -> None:
+        """Make what one entry says. ``raw``: what its frame holds; None: nothing, as ``words``
+        say, or it is read in pieces."""
+        if entry.mode & 0o170000 != _REGULAR:
+            self.nodes.other(entry, plain=plain)
+            return
+        start, size, digest = entry.start, entry.size, entry.digest
+        if frame is None:
+            if size or entry.frame is not None:
+                raise Refused(words)
+            self.nodes.regular(entry, b"", plain=plain)
+            return
+        if start is None or digest is None or start < 0:
+            raise Refused("the catalog's entry is damaged")
+        data: memoryview | bytes
+        if raw is None or (
+            hashlib.sha256(data := raw[start : start + size]).digest() != digest
+            or len(data) != size
+        ):
+            data = self._rescue(
+                frame, start, size, digest, entry.path, words, is_read=raw is not None
+            )
+        self.nodes.regular(entry, data, plain=plain)
+
+    def _rescue(
+        self,
+        frame: Frame,
+        start: int,
+        size: int,
+        digest: bytes,
+        path: bytes,
+        words: str,
+        *,
+        is_read: bool,
+    ) -> bytes:
+        """Return bytes that are not simply where they should be, or raise."""
+        single = frame.codec == Codec.NONE
+        if single and not is_read:
+            try:
+                data = self.reader.read_part(frame, start, size)
+            except FrameLost as error:
+                words = error.message
+            else:
+                if hashlib.sha256(data).digest() == digest:
+                    return data
+                is_read = True
+        # A frame that cannot be had was looked for already, unless its entry's name finds it:
+        # where it is the data of one entry (then they begin it), or not compressed.
+        named = single or start == 0
+        if not is_read and not named:
+            raise Refused(words)
+        name = path if single else path + b".z"
+        return self.reader.rescue(frame, start, size, digest=digest, name=name if named else None)
+
+    # Parts
+
+    def _write_parts(
+        self,
+        tasks: tuple[PartTask, ...],
+        frame: Frame | None,
+        raw: memoryview | None,
+        words: str,
+        done: Done,
+    ) -> None:
+        spoilt: set[int] = set()
+        for task in tasks:
+            if task.id in spoilt:
+                continue
+            try:
+                self._write_part(task, frame, raw, words)
+                done.bytes += task.part.size
+            except (Refused, FrameLost, OSError, OverflowError) as error:
+                spoilt.add(task.id)
+                self._lose(done, task.id, task.path, error)
+
+    def _write_part(
+        self, task: PartTask, frame: Frame | None, raw: memoryview | None, words: str
+    ) -> None:
+        part = task.part
+        if frame is None or type(part.start) is not int or part.start < 0:
+            raise Refused("the catalog does not say where its bytes are")
+        data: memoryview | bytes
+        if raw is None or (
+            hashlib.sha256(data := raw[part.start : part.start + part.size]).digest() != part.digest
+        ):
+            name = b".mindi/parts/%b/%020d" % (task.path, part.offset)
+            data = self._rescue(
+                frame, part.start, part.size, part.digest, name, words, is_read=raw is not None
+            )
+        folder, _ = self.nodes.tree.place(task.path)
+        flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(task.name, flags, dir_fd=folder)
+        try:
+            view = memoryview(data)
+            offset = part.offset
+            while view:
+                written = os.pwrite(descriptor, view, offset)
+                if not written:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                view = view[written:]
+                offset += written
+        finally:
+            os.close(descriptor)
