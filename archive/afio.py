@@ -21,7 +21,7 @@ COMPRESSED_SUFFIX = b".z"
 """What the name of a file ends in that is compressed on its own (--per-file, `afio -Z`)."""
 NOT_COMPRESSED = 1
 """In a regular file's ``rdev``: as it is, even if its name ends in ".z" (afio's RDEV_NOTCOMPR)."""
-_IS_CONTROL = 2  # likewise: a script that afio runs while it reads (its -S option)
+_IS_CONTROL = 2  # likewise: no file, but words for the program that `afio -i -D` runs
 
 _MAGIC_SIZE = 6
 _SKIP_SIZE = 1 << 16
@@ -155,7 +155,7 @@ class Member(NamedTuple):
 
     @property
     def is_control(self) -> bool:
-        """Whether it is no file, but a script that afio would run: never run, never restored."""
+        """Whether it is no file, but words for the program of `afio -i -D`: never restored."""
         return stat.S_ISREG(self.mode) and bool(self.rdev & _IS_CONTROL)
 
 
