@@ -8,7 +8,7 @@ what they may ask for in MODULE_FIRMWARE, sometimes with wildcards.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from initramfs.kmod import Chosen
@@ -58,11 +58,13 @@ def find_firmware(
     chosen: Iterable[Chosen],
     *,
     builtin: Iterable[BuiltinDriver] = (),
+    only: Collection[str] | None = None,
     version: str | None = None,
 ) -> FirmwareReport:
     """Look for the firmware of ``chosen`` modules, and of ``builtin`` ones, in the root.
 
     Built-in drivers find it too: the kernel unpacks an initramfs before it starts them.
+    ``only`` names what to look for, None all that they ask for.
     ``version`` is the kernel's, for folders of its own; None takes it from the modules' paths.
     """
     choices = tuple(chosen)
@@ -74,6 +76,8 @@ def find_firmware(
     wants += [(driver.name, driver.firmware) for driver in builtin]
     for module, names in wants:
         for name in names:
+            if only is not None and name not in only:
+                continue
             if name not in known:
                 known[name] = tuple(_search(root, folders, name))
             for path in known[name]:

@@ -181,16 +181,15 @@ def add_firmware(
     paths = {choice.module.name: f"{folder}/{choice.module.relative}" for choice in chosen}
     found: list[FoundFirmware] = []
     absent: tuple[AbsentFirmware, ...] = ()
-    lacking = tuple(chosen)
+    lacking: set[str] | None = None
+    version = sources.kernel.version
     for root in sources.firmware_roots:
-        report = find_firmware(root, lacking, builtin=builtin, version=sources.kernel.version)
+        report = find_firmware(root, chosen, builtin=builtin, only=lacking, version=version)
         for blob in report.found:
             builder.add_from(root, blob.path, _firmware_reason(blob, paths.get(blob.module)))
         found.extend(report.found)
         absent = report.absent
-        names = {blob.module for blob in absent}
-        lacking = tuple(choice for choice in lacking if choice.module.name in names)
-        builtin = tuple(driver for driver in builtin if driver.name in names)
+        lacking = {blob.name for blob in absent}
     return FirmwareReport(tuple(found), absent)
 
 

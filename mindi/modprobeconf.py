@@ -7,7 +7,10 @@ what keeps a module from being loaded stays. Format: modprobe.d(5).
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from initramfs.closure import Because, ClosureBuilder
+from initramfs.modinfo import normalise
 from initramfs.modsettings import DIRECTORIES, statements, words_of
 
 _KEPT = frozenset({b"alias", b"options", b"softdep", b"weakdep"})
@@ -17,22 +20,26 @@ _KEPT = frozenset({b"alias", b"options", b"softdep", b"weakdep"})
 _SHADOWED, _IN_PLACE = "/run/", "/etc/"
 
 
-def loadable(settings: bytes) -> bytes:
+def loadable(settings: bytes, modules: Collection[str] | None = None) -> bytes:
     """Return those statements of a file of modprobe.d that keep no module from being loaded.
 
     Each is as it was written, over as many lines; comments go, for they may be of what went.
+    An alias of a module that is not among ``modules`` (None: all there are) goes too: modprobe
+    would look for no other.
     """
-    kept = (statement for statement in statements(settings) if _is_kept(statement))
+    kept = (statement for statement in statements(settings) if _is_kept(statement, modules))
     return b"".join(statement + b"\n" for statement in kept)
 
 
-def _is_kept(statement: bytes) -> bool:
+def _is_kept(statement: bytes, modules: Collection[str] | None) -> bool:
     words = words_of(statement)
     if not words or words[0] not in _KEPT:
         return False
+    if words[0] != b"alias":
+        return True
     # An alias of "off", or of a program, is the old way to put a module out of force.
-    is_off = words[0] == b"alias" and (words[-1] == b"off" or words[-1].startswith(b"/"))
-    return not is_off
+    target = normalise(words[-1].decode("utf-8", "surrogateescape"))
+    return target in modules if modules is not None else target != "off" and target[0] != "/"
 
 
 def _place(path: str) -> str:
@@ -40,8 +47,10 @@ def _place(path: str) -> str:
     return _IN_PLACE + path.removeprefix(_SHADOWED) if is_shadowed else path
 
 
-def add_modprobe_settings(builder: ClosureBuilder, because: Because) -> None:
-    """Add the settings of ``builder``'s root, ``loadable`` alone; what is in already stays.
+def add_modprobe_settings(
+    builder: ClosureBuilder, because: Because, *, modules: Collection[str] | None = None
+) -> None:
+    """Add the settings of ``builder``'s root, ``loadable`` with ``modules``; what is in stays.
 
     A file with nothing left, or a link to /dev/null, comes empty: it hides others of its name.
     """
@@ -53,4 +62,4 @@ def add_modprobe_settings(builder: ClosureBuilder, because: Because) -> None:
             if not name.endswith(".conf") or root.is_dir(path) or place in builder:
                 continue
             settings = root.read(path) if root.is_file(path) else b""
-            builder.add_content(place, loadable(settings), because)
+            builder.add_content(place, loadable(settings, modules), because)

@@ -103,7 +103,7 @@ def add_rescue_environment(
     or name of a tool that makes no sense.
     """
     busybox = find_busybox(builder.root, is_own=is_own)
-    toolbox = _add_tools(builder, firmware, omit_tools)
+    toolbox = _add_tools(builder, firmware, omit_tools, modules)
     keyboard = add_keyboard(builder, keymap)
     toolbox += keyboard.toolbox
     locale = add_locale(builder, locale)
@@ -122,7 +122,10 @@ def add_rescue_environment(
 
 
 def _add_tools(
-    builder: ClosureBuilder, firmware: BootFirmware | None, omitted: Sequence[str]
+    builder: ClosureBuilder,
+    firmware: BootFirmware | None,
+    omitted: Sequence[str],
+    modules: Sequence[str],
 ) -> Toolbox:
     toolbox = Toolbox()
     for kit in without((*KITS, UDEV), omitted):
@@ -130,7 +133,8 @@ def _add_tools(
             toolbox += add_kit(builder, kit)
     _add_token_handlers(builder)
     if toolbox.path("modprobe"):
-        add_modprobe_settings(builder, Because("settings of", toolbox.path("modprobe")))
+        because = Because("settings of", toolbox.path("modprobe"))
+        add_modprobe_settings(builder, because, modules=frozenset(modules))
     if toolbox.path("udevadm"):
         add_rules(builder, Because("rules of", toolbox.path("udevadm")))
     return toolbox

@@ -130,3 +130,12 @@ def test_built_in_drivers_have_the_folder_of_their_version(tmp_path: Path) -> No
     report = find_firmware(Root(tmp_path), (), builtin=[driver], version=VERSION)
 
     assert [blob.path for blob in report.found] == [f"/lib/firmware/{VERSION}/own/a.bin"]
+
+
+def test_what_is_not_asked_about_is_neither_found_nor_absent(tmp_path: Path) -> None:
+    _blob(tmp_path, "own/a.bin")
+    driver = BuiltinDriver("own", ("own/a.bin", "own/b.bin"))
+
+    report = find_firmware(Root(tmp_path), (), builtin=[driver], only={"own/b.bin"})
+
+    assert (report.found, report.absent) == ((), (AbsentFirmware("own/b.bin", "own"),))

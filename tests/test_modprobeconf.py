@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
 from initramfs.closure import Because, FileClosure
 from mindi.modprobeconf import add_modprobe_settings, loadable
+from tests.support.modules import Ko, write_tree
 from tests.support.tools import require_tool
 from tests.support.tree import Tree
 
@@ -75,10 +77,46 @@ def test_a_last_line_without_its_end_gets_one() -> None:
     assert loadable(b"blacklist xfs\noptions a b=1") == b"options a b=1\n"
 
 
-def added(tree: Tree) -> FileClosure:
+def test_an_alias_of_a_module_that_is_not_there_goes() -> None:
+    settings = b"alias pci:v1* r8168\nalias net-pf-9 md-mod\noptions r8168 a=1\n"
+    assert loadable(settings, {"md_mod"}) == b"alias net-pf-9 md-mod\noptions r8168 a=1\n"
+    assert loadable(settings) == settings
+
+
+def test_such_an_alias_would_hide_the_module_that_is_there(tmp_path: Path) -> None:
+    """Why it goes: modprobe asks the settings first, and then asks no further."""
+    modprobe = str(require_tool("modprobe", package="kmod"))
+    top = write_tree(tmp_path, [Ko("kernel/r8169.ko", aliases=("pci:v1*",))])
+    depmod = require_tool("depmod", package="kmod")
+    subprocess.run([depmod, "-b", tmp_path, top.name], check=True)
+    settings = tmp_path / "x.conf"
+    answers = []
+    for modules in (None, {"r8169"}):
+        settings.write_bytes(loadable(b"alias pci:v1* r8168\n", modules))
+        argv = [
+            modprobe,
+            "-C",
+            str(settings),
+            "-d",
+            str(tmp_path),
+            "-S",
+            top.name,
+            "-R",
+            "pci:v1d2",
+        ]
+        answers.append(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    assert answers == ["r8168\n", "r8169\n"]
+
+
+def added(tree: Tree, modules: Collection[str] | None = None) -> FileClosure:
     builder = tree.builder()
-    add_modprobe_settings(builder, Because("for the test"))
+    add_modprobe_settings(builder, Because("for the test"), modules=modules)
     return builder.build()
+
+
+def test_aliases_of_the_image_are_of_its_modules(tree: Tree) -> None:
+    path = tree.file("/etc/modprobe.d/x.conf", "alias a one\nalias b two\n")
+    assert added(tree, {"two"}).entries[path].content == b"alias b two\n"
 
 
 @pytest.mark.parametrize("directory", ["/etc", "/usr/local/lib", "/usr/lib", "/lib"])
