@@ -40,7 +40,7 @@ from mindi.qemu import (
 )
 from mindi.qmp import Qmp
 from mindi.verdict import Event, Reader
-from restore.contract import READY
+from restore.contract import DAMAGED, READY
 
 PANIC = "Kernel panic - not syncing"
 BAD_INITRD = "Initramfs unpacking failed"
@@ -289,6 +289,8 @@ class Vm:
             raise self._failure("the guest's kernel could not unpack its initrd")
         if PANIC in text:
             raise self._failure("the guest's kernel panicked")
+        if DAMAGED in text:
+            raise self._failure("the guest says that its image is damaged")
 
     def _failure(self, message: str) -> GuestError:
         parts = [message]

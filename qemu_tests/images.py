@@ -24,16 +24,17 @@ class Images:
 
     folder: Path
 
-    def build(self, name: str, *options: str) -> Path:
+    def build(self, name: str, *options: str, before: tuple[str, ...] = ()) -> Path:
         """Return the image that ``mindi build`` makes with ``options``, built if it is not there.
 
-        ``name`` is its file name, and stands for its options.
+        ``name`` is its file name, and stands for its options; ``before`` is a command that runs
+        the one behind it.
         """
         image = self.folder / name
         with (self.folder / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not image.exists():
-                argv = [str(MINDI), "build", "--quiet", *options, "-o", str(image)]
+                argv = [*before, str(MINDI), "build", "--quiet", *options, "-o", str(image)]
                 done = subprocess.run(argv, capture_output=True, text=True, check=False)
                 if done.returncode:
                     pytest.fail(f"mindi build {' '.join(options)}:\n{done.stderr}", pytrace=False)

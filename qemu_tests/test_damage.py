@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from initramfs.unpack import InitrdReader, Segment
-from mindi.boot import READY_S
+from mindi.boot import READY_S, check
 from mindi.qemu import SERIAL_LOG, Accelerator, Machine, Medium
 from mindi.vm import BAD_INITRD, PANIC, Vm
 from qemu_tests.images import Images
@@ -114,3 +114,16 @@ def test_an_initrd_with_no_damage_is_ready_and_says_nothing(
     with Vm(machine, accelerator=accelerator) as vm:
         vm.wait_ready(READY_S)
         assert DAMAGED not in vm.serial_text()
+
+
+def test_a_check_of_an_initrd_that_was_cut_between_frames_says_what_is_wrong(
+    whole: Path, images: Images, accelerator: Accelerator, tmp_path: Path, logs: Path
+) -> None:
+    initrd = tmp_path / "initrd"
+    initrd.write_bytes(cut_between_frames(whole.read_bytes(), frames_of(whole)))
+    machine = Machine(
+        image=images.direct(initrd=initrd), medium=Medium.KERNEL, memory_mib=512, logs=logs
+    )
+    report = check(machine, accelerator=accelerator)
+    assert not report.ok
+    assert "says that its image is damaged" in report.reasons[0]
