@@ -84,13 +84,20 @@ def header(
         # afio then takes the number from device and inode; this is how they say 0:0.
         device, inode, nlink = 0, 0, 1
     name_size = len(name) + 1
+    fields = (device, inode, mode, uid, gid, nlink, rdev, mtime_s, name_size, size, name)
     if (
         0 <= (inode | mode | uid | gid | nlink | rdev) < _OLD_NARROW
         and 0 <= (mtime_s | size) < _OLD_WIDE
         and name_size <= MAX_NAME
     ):
-        fields = (device, inode, mode, uid, gid, nlink, rdev, mtime_s, name_size, size, name)
         return _OLD % fields
+    return _large_header(fields)
+
+
+def _large_header(
+    fields: tuple[int, int, int, int, int, int, int, int, int, int, bytes],
+) -> bytes:
+    device, inode, mode, uid, gid, nlink, rdev, mtime_s, name_size, size, name = fields
     if name_size > MAX_NAME:
         raise NotArchivable(
             f"a name of {len(name)} bytes is longer than an archive holds ({MAX_NAME - 1} bytes)",
@@ -103,21 +110,13 @@ def header(
         or not 0 <= size < _LARGE_WIDE
         or not -_LARGE_WIDE <= mtime_s < _LARGE_WIDE
     ):
-        raise NotArchivable(f"{name!r} has a number that no archive holds")
-    unsigned_mtime = mtime_s % (2 * _LARGE_WIDE)
-    return _LARGE % (
-        device,
-        inode,
-        mode,
-        uid,
-        gid,
-        nlink,
-        rdev,
-        unsigned_mtime,
-        name_size,
-        size,
-        name,
-    )
+        raise NotArchivable(
+            f"{name!r} has a number that no archive holds",
+            hint="look at its owner and its time (stat), or leave it out",
+        )
+    mtime = mtime_s % (2 * _LARGE_WIDE)
+    numbers = (device, inode, mode, uid, gid, nlink, rdev, mtime, name_size, size)
+    return _LARGE % (*numbers, name)
 
 
 class Member(NamedTuple):
