@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import enum
 import errno
+import functools
 import hashlib
 import os
 import stat
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from archive.afio import TRAILER, header
+from archive.afio import TRAILER, NotArchivable
 from archive.attributes import read_flags, read_xattrs
 from archive.codec import Codec, Packing
 from archive.entry import FRAME_NUMBERS, UNSETTLED, signed64
@@ -31,6 +33,7 @@ from archive.fileread import (
     open_quietly,
     read_into,
 )
+from archive.headers import PACKED_SUFFIX, Headers
 from archive.reach import LONGEST, reachable
 from archive.slicefile import SliceFile
 from archive.slicing import FRAME_BYTES, PART_BYTES, Item, Job, Role
@@ -38,8 +41,6 @@ from archive.slicing import FRAME_BYTES, PART_BYTES, Item, Job, Role
 _SETTLED_AFTER_NS = 2_000_000_000
 """The coarsest clock of a filesystem in use (FAT's); most have 4 ms."""
 _ATTEMPTS = 3
-_PARTS = b".mindi/parts/"
-_LINKS = b".mindi/links/"
 _DROPPED_FROM = 1 << 20
 """Files from this size on are taken out of the page cache again, if they were not in it."""
 
@@ -130,7 +131,7 @@ class _Packer:
         self._deep = LONGEST - len(self._root)
         self._per_file = workshop.packing.per_file and workshop.packing.codec is not Codec.NONE
         self._out = out
-        self._inodes: dict[int, int] = {}
+        self._headers = Headers()
         self._settled_ns = time.time_ns() - _SETTLED_AFTER_NS
 
     def add(self, item: Item) -> None:
@@ -145,6 +146,8 @@ class _Packer:
             self._problem(item, Trouble.VANISHED)
         except Outgrown:
             self._problem(item, Trouble.OUTGREW)
+        except NotArchivable as error:
+            self._problem(item, Trouble.UNREADABLE, error.message)
         except OSError as error:
             # ELOOP: O_NOFOLLOW met a symbolic link where a file was; ENXIO: a socket.
             if error.errno in (errno.ELOOP, errno.ENXIO):
@@ -158,7 +161,8 @@ class _Packer:
         if item.role is Role.PART:
             self._add_part(item, path)
         elif item.role is Role.LINK:
-            self._add_link(item)
+            # Its row is that of the first name: the catalog gets it last.
+            self._out.put(self._headers.of_link(item))
         elif stat.S_ISREG(item.mode):
             self._add_file(item, path)
         else:
@@ -202,7 +206,7 @@ class _Packer:
             raise Outgrown
         if out.used and out.used + size > FRAME_BYTES:
             out.end_frame()
-        front = self._header(item, found, size)
+        front = self._headers.of(item, found, size)
         begin = out.used + len(front)
         if begin + size > len(out.view):
             out.end_frame()
@@ -224,29 +228,34 @@ class _Packer:
         if known is not None and known.digest == digest:
             frame, start = known.frame, known.start
         else:
+            self._headers.holds(item)
             if length != found.st_size:
-                out.view[out.used : begin] = self._header(item, found, length)
+                out.view[out.used : begin] = self._headers.of(item, found, length)
             if not length:
                 out.used = begin
             elif self._per_file:
-                frame, start = self._keep_apart(item, found, data), 0
+                front = functools.partial(self._headers.of, item, found)
+                frame, start = self._keep_apart(data, begin=begin, front=front), 0
             else:
                 frame, start = out.frame, begin
                 out.used = begin + length
         self._row(item, found, descriptor, size=length, digest=digest, frame=frame, start=start)
 
-    def _keep_apart(self, item: Item, found: os.stat_result, data: memoryview) -> int:
-        """Put a file's data into the slice compressed on its own; return its frame."""
+    def _keep_apart(self, data: memoryview, *, begin: int, front: Callable[..., bytes]) -> int:
+        """Put data into the slice compressed on their own, if that shrinks them; return the frame.
+
+        ``front`` makes the header: of a length, a suffix of the name, and whether it is ``as_is``.
+        """
         out = self._out
         packed, first, last = out.compressed_apart(data)
         if len(packed) < len(data):
-            out.put(self._header(item, found, len(packed), name=_name(item) + b".z"))
+            out.put(front(len(packed), PACKED_SUFFIX, as_is=False))
             out.put(packed)
             start = out.used - len(packed) + first
             return out.enter_apart(start, last - first, len(data), compressed=True)
-        start = out.used + len(self._header(item, found, len(data)))
-        out.used = start + len(data)
-        return out.enter_apart(start, len(data), len(data), compressed=False)
+        out.view[out.used : begin] = front(len(data), as_is=True)
+        out.used = begin + len(data)
+        return out.enter_apart(begin, len(data), len(data), compressed=False)
 
     def _add_part(self, item: Item, path: bytes) -> None:
         """Take one run of data of a file that is kept in parts."""
@@ -255,8 +264,7 @@ class _Packer:
         try:
             found = os.fstat(descriptor)
             check_as_found(found, item)
-            name = b"%s%s/%020d" % (_PARTS, item.path, item.offset)
-            front = self._header(item, found, item.length, name=name)
+            front = self._headers.of_part(item, found, item.length)
             if out.used and out.used + item.length > FRAME_BYTES:
                 out.end_frame()
             cached = is_cached(descriptor, item.offset)
@@ -285,7 +293,8 @@ class _Packer:
         if item.known is not None and item.known.digest == digest:
             return item.known.frame, item.known.start
         if self._per_file:
-            return self._keep_apart(item, found, data), 0
+            front = functools.partial(self._headers.of_part, item, found)
+            return self._keep_apart(data, begin=begin, front=front), 0
         out.used = begin + len(data)
         return out.frame, begin
 
@@ -294,16 +303,8 @@ class _Packer:
         check_as_found(found, item)
         if not is_as_found(found, item):
             self._problem(item, Trouble.CHANGED)
-        name = b"%s%s/%020d.end" % (_PARTS, item.path, item.size)
-        self._out.put(self._header(item, found, 0, name=name))
+        self._out.put(self._headers.of_end(item, found))
         self._row(item, found, descriptor, size=item.size, content=item.content)
-
-    def _add_link(self, item: Item) -> None:
-        """Take a hard link to a file of this slice, or of another; the catalog copies its row."""
-        if item.first is None:
-            self._out.put(self._header_of(item, b"", nlink=item.nlink))
-        else:
-            self._out.put(self._header_of(item, item.first, name=_LINKS + item.path))
 
     def _add_special(self, item: Item, path: bytes) -> None:
         """Take what has no bytes of its own: directories, links, devices, FIFOs, sockets."""
@@ -312,7 +313,7 @@ class _Packer:
             raise Outgrown
         target = os.readlink(path) if stat.S_ISLNK(found.st_mode) else None
         data = target or b""
-        self._out.put(self._header(item, found, len(data)) + data)
+        self._out.put(self._headers.of(item, found, len(data)) + data)
         if stat.S_ISDIR(found.st_mode):
             descriptor = open_quietly(path, os.O_DIRECTORY)
             try:
@@ -321,48 +322,6 @@ class _Packer:
                 os.close(descriptor)
         else:
             self._row(item, found, path, target=target)
-
-    def _header(
-        self, item: Item, found: os.stat_result, size: int, *, name: bytes | None = None
-    ) -> bytes:
-        """Return the afio header of an entry; hard links of one slice have the same inode there."""
-        inode = 0
-        nlink = 1
-        if item.link is not None and item.role is Role.WHOLE:
-            inode = self._inodes.setdefault(item.link, len(self._inodes) + 1)
-            nlink = found.st_nlink
-        return header(
-            _name(item) if name is None else name,
-            found.st_mode if name is None or item.role is Role.WHOLE else 0o100600,
-            found.st_uid,
-            found.st_gid,
-            found.st_mtime_ns // 1_000_000_000,
-            size=size,
-            inode=inode,
-            nlink=nlink,
-            rdev=found.st_rdev,
-        )
-
-    def _header_of(
-        self, item: Item, data: bytes, *, name: bytes | None = None, nlink: int = 1
-    ) -> bytes:
-        """Return header and data of an entry that stands for a hard link."""
-        assert item.link is not None  # noqa: S101 narrows the type
-        inode = self._inodes.get(item.link, 0) if name is None else 0
-        mode = item.mode if name is None else 0o100600
-        return (
-            header(
-                item.path if name is None else name,
-                mode,
-                item.uid,
-                item.gid,
-                item.mtime_s,
-                size=len(data),
-                inode=inode,
-                nlink=nlink,
-            )
-            + data
-        )
 
     def _row(
         self,
@@ -408,10 +367,3 @@ class _Packer:
                 content,
             )
         )
-
-
-def _name(item: Item) -> bytes:
-    """Return the name of an item's entry in a slice."""
-    if item.role is Role.PART:
-        return b"%s%s/%020d" % (_PARTS, item.path, item.offset)
-    return item.path or b"."

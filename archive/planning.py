@@ -15,7 +15,9 @@ from archive.catalog import Catalog
 from archive.completion import Orphan
 from archive.differential import Reference, Row
 from archive.entry import Entry, signed64, tree_key
+from archive.errors import CannotRead
 from archive.fileread import open_quietly
+from archive.headers import OWN_NAMES
 from archive.issues import Issue, issue_of
 from archive.reach import reachable
 from archive.slicing import PART_BYTES, Item, Known, Role
@@ -90,6 +92,11 @@ class Planner:
         """Give what must be saved, in the tree's order; enter what need not be."""
         for number, (path, found, device_index) in enumerate(walk, start=1):
             self.found = number
+            if path == OWN_NAMES:
+                raise CannotRead(
+                    "/.mindi exists: that name is used inside of archives",
+                    hint="rename it, or exclude it with -E /.mindi",
+                )
             regular = stat.S_ISREG(found.st_mode)
             if regular:
                 self.found_bytes += found.st_size

@@ -1,0 +1,111 @@
+"""The names and afio headers of what one slice holds (archive/FORMAT.md, Slices)."""
+
+from __future__ import annotations
+
+import os
+
+from archive.afio import header
+from archive.slicing import Item
+
+OWN_NAMES = b".mindi"
+"""The folder of a slice's names that are not paths of the machine."""
+PACKED_SUFFIX = b".z"
+"""afio's mark of a file that is compressed on its own."""
+AS_IS = 1
+"""afio's mark, in rdev, of a regular file that is not, though its name may say so."""
+_PARTS = b".mindi/parts/"
+_LINKS = b".mindi/links/"
+_PRIVATE_FILE = 0o100600
+_SECOND = 1_000_000_000
+
+
+class Headers:
+    """Makes the headers of one slice; knows which hard links it holds."""
+
+    def __init__(self) -> None:
+        self._inodes: dict[int, int] = {}
+
+    def of(
+        self,
+        item: Item,
+        found: os.stat_result,
+        size: int,
+        suffix: bytes = b"",
+        *,
+        as_is: bool = False,
+    ) -> bytes:
+        """Return the header of a path as it was found, with ``size`` bytes of data.
+
+        ``as_is`` tells afio -Z not to uncompress them, whatever the name says.
+        """
+        if item.link is None:
+            inode, nlink = 0, 1
+        else:
+            inode, nlink = self._inodes.get(item.link, len(self._inodes) + 1), found.st_nlink
+        return header(
+            (item.path or b".") + suffix,
+            found.st_mode,
+            found.st_uid,
+            found.st_gid,
+            found.st_mtime_ns // _SECOND,
+            size=size,
+            inode=inode,
+            nlink=nlink,
+            rdev=AS_IS if as_is else found.st_rdev,
+        )
+
+    def holds(self, item: Item) -> None:
+        """Take note that the slice holds the bytes of a file that may have more names."""
+        if item.link is not None:
+            self._inodes.setdefault(item.link, len(self._inodes) + 1)
+
+    def of_part(
+        self,
+        item: Item,
+        found: os.stat_result,
+        size: int,
+        suffix: bytes = b"",
+        *,
+        as_is: bool = True,
+    ) -> bytes:
+        """Return the header of a run of data of a file that is kept in parts."""
+        name = b"%s%s/%020d%s" % (_PARTS, item.path, item.offset, suffix)
+        return _of_own(name, found, size, as_is=as_is)
+
+    def of_end(self, item: Item, found: os.stat_result) -> bytes:
+        """Return the header of the empty entry that says how long such a file is."""
+        return _of_own(b"%s%s/%020d.end" % (_PARTS, item.path, item.size), found, 0)
+
+    def of_link(self, item: Item) -> bytes:
+        """Return header and data of a hard link; nothing where there is nothing to link to."""
+        if item.first is not None:
+            front = header(
+                _LINKS + item.path,
+                _PRIVATE_FILE,
+                item.uid,
+                item.gid,
+                item.mtime_s,
+                size=len(item.first),
+                rdev=AS_IS,
+            )
+            return front + item.first
+        inode = self._inodes.get(item.link or 0)
+        if inode is None:
+            return b""
+        return header(
+            item.path,
+            item.mode,
+            item.uid,
+            item.gid,
+            item.mtime_s,
+            size=0,
+            inode=inode,
+            nlink=item.nlink,
+        )
+
+
+def _of_own(name: bytes, found: os.stat_result, size: int, *, as_is: bool = True) -> bytes:
+    """Return the header of an entry that is no path of the machine."""
+    seconds = found.st_mtime_ns // _SECOND
+    rdev = AS_IS if as_is else 0
+    return header(name, _PRIVATE_FILE, found.st_uid, found.st_gid, seconds, size=size, rdev=rdev)
