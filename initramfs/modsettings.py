@@ -38,7 +38,10 @@ class SoftSetting:
 
     def is_for(self, module: str) -> bool:
         """Tell whether it is for the module of that (normalised) name."""
-        return fnmatchcase(module, self.pattern)
+        # Asked for each module of an image: few patterns have wildcards, and most match nothing.
+        return module == self.pattern or (
+            any(sign in self.pattern for sign in "*?[") and fnmatchcase(module, self.pattern)
+        )
 
 
 def statements(settings: bytes) -> list[bytes]:
