@@ -256,8 +256,9 @@ def _unlzo(data: bytes | memoryview, raw_size: int) -> bytes:
 
 def _unzstd(data: bytes | memoryview, raw_size: int) -> bytes:
     # Asked first: the library allocates what the frame says that it holds.
-    if zstandard.frame_content_size(data) != raw_size:
-        raise FrameDamaged("zstd frame says another size")
+    said = zstandard.get_frame_parameters(data)
+    if said.content_size != raw_size or not said.has_checksum:
+        raise FrameDamaged("zstd frame with another size, or without a checksum")
     reader = zstandard.ZstdDecompressor(max_window_size=FRAME_LIMIT)
     return reader.decompress(data, allow_extra_data=False)
 

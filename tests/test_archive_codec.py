@@ -265,7 +265,15 @@ def test_a_zstd_frame_that_lies_about_its_size_is_damaged() -> None:
 
 
 def test_a_zstd_frame_that_does_not_say_its_size_is_damaged() -> None:
-    frame = zstandard.ZstdCompressor(write_content_size=False).compress(TEXT)
+    packer = zstandard.ZstdCompressor(write_checksum=True, write_content_size=False)
+    frame = packer.compress(TEXT)
+    with pytest.raises(FrameDamaged):
+        decompress(Codec.ZSTD, frame, len(TEXT))
+
+
+def test_a_zstd_frame_without_a_checksum_is_damaged() -> None:
+    """One flipped bit in its header, and the checksum is not looked at."""
+    frame = zstandard.ZstdCompressor(write_checksum=False).compress(TEXT)
     with pytest.raises(FrameDamaged):
         decompress(Codec.ZSTD, frame, len(TEXT))
 
