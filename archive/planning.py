@@ -110,6 +110,7 @@ class Planner:
                 self._copy(earlier, number)
             else:
                 yield from self._changed(number, path, found, device, earlier=earlier)
+        self.flush()
 
     def again(self, item: Item, *, last: bool) -> Iterator[Item]:
         """Plan a path once more, as it is now; the ``last`` time it is kept whatever it does."""
