@@ -114,7 +114,8 @@ class Catalog:
         """Give a query's rows. Raises SetDamaged where SQLite finds the database damaged."""
         try:
             yield from self.connection.execute(query, values)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            # The latter where a damaged schema is quoted in SQLite's own message.
             raise SetDamaged(
                 f"{self.path} is no catalog, or damaged: {error}",
                 hint="take the set from another copy of it",

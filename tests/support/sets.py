@@ -166,6 +166,8 @@ class SetBuilder:
         """Write the catalog; return its path."""
         rows = sorted(self.rows, key=lambda row: tree_key(bytes(row["path"])))  # type: ignore[call-overload]
         with Catalog.create(path) as catalog:
+            catalog.connection.execute("PRAGMA synchronous = OFF")
+            catalog.connection.execute("BEGIN")
             catalog.put_entries(_entry(number, row) for number, row in enumerate(rows, 1))
             catalog.put_frames(self.frames)
             catalog.put_parts(self.parts)
@@ -179,6 +181,7 @@ class SetBuilder:
                     for number, data in enumerate(self.slices, 1)
                 ],
             )
+            catalog.connection.execute("COMMIT")
         return path
 
     def write(self) -> tuple[Path, Manifest]:

@@ -1,0 +1,164 @@
+"""The catalog on its medium: twice, bounded, and the copy taken where the first is damaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from archive.catalogfile import catalog_faults, load_catalog, store_catalog
+from archive.errors import CannotWrite, SetDamaged
+from archive.manifest import CatalogFile, Manifest
+from archive.setfolder import CATALOG, CATALOG_COPY
+from tests.support.sets import SetBuilder, manifest, words
+from tests.support.tools import require_tool
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> tuple[Path, Manifest]:
+    """Return a folder with a stored catalog, and the manifest that knows it."""
+    builder = SetBuilder(tmp_path)
+    builder.files({b"%d" % number: words(10, number) for number in range(500)})
+    told = manifest()
+    database = builder.catalog(tmp_path / "catalog.sqlite", told.set_id)
+    return tmp_path, dataclasses.replace(told, catalog=store_catalog(database, tmp_path))
+
+
+def scratch(folder: Path) -> Path:
+    path = folder / "scratch"
+    path.mkdir()
+    return path
+
+
+def test_what_is_stored_is_loaded(stored: tuple[Path, Manifest]) -> None:
+    folder, told = stored
+    loaded = load_catalog(folder, told, scratch(folder))
+    assert loaded.read_bytes() == (folder / "catalog.sqlite").read_bytes()
+    assert catalog_faults(folder, told) == ()
+
+
+def test_zstd_reads_it(stored: tuple[Path, Manifest]) -> None:
+    folder, told = stored
+    argv = [str(require_tool("zstd")), "-dc", str(folder / CATALOG)]
+    raw = subprocess.run(argv, check=True, capture_output=True).stdout
+    assert (raw, told.catalog.raw_size) == ((folder / "catalog.sqlite").read_bytes(), len(raw))
+
+
+def test_nobody_else_can_read_it(stored: tuple[Path, Manifest]) -> None:
+    folder, told = stored
+    paths = (folder / CATALOG, folder / CATALOG_COPY, load_catalog(folder, told, scratch(folder)))
+    assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
+
+
+def test_a_catalog_that_was_not_settled_is_stored_whole(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    connection.execute("CREATE TABLE held (number)")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    writer = os.fork()
+    if not writer:
+        # Ends without closing: rows stay in the log, as after kill -9.
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("INSERT INTO held VALUES (7)")
+        os._exit(0)
+    os.waitpid(writer, 0)
+    connection.close()
+    told = dataclasses.replace(manifest(), catalog=store_catalog(path, tmp_path))
+    loaded = sqlite3.connect(load_catalog(tmp_path, told, scratch(tmp_path)))
+    assert loaded.execute("SELECT * FROM held").fetchall() == [(7,)]
+    loaded.close()
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x40
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("hurt", [flip, cut, Path.unlink], ids=["flipped", "cut", "gone"])
+@pytest.mark.parametrize("name", [CATALOG, CATALOG_COPY])
+def test_one_copy_is_enough(
+    stored: tuple[Path, Manifest], hurt: object, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert callable(hurt)
+    folder, told = stored
+    hurt(folder / name)
+    with caplog.at_level(logging.WARNING):
+        loaded = load_catalog(folder, told, scratch(folder))
+    assert loaded.read_bytes() == (folder / "catalog.sqlite").read_bytes()
+    assert ("using the copy" in caplog.text) == (name == CATALOG)
+    assert [name in fault for fault in catalog_faults(folder, told)] == [True]
+
+
+def test_two_damaged_copies_are_one_set_lost(stored: tuple[Path, Manifest]) -> None:
+    folder, told = stored
+    flip(folder / CATALOG)
+    cut(folder / CATALOG_COPY)
+    with pytest.raises(SetDamaged, match="and its copy are damaged"):
+        load_catalog(folder, told, scratch(folder))
+
+
+def planted(folder: Path, data: bytes, raw_size: int) -> Manifest:
+    """Put bytes in place of the catalog, with a manifest that vouches for them."""
+    for name in (CATALOG, CATALOG_COPY):
+        (folder / name).write_bytes(data)
+    told = CatalogFile(len(data), hashlib.sha256(data).hexdigest(), raw_size)
+    return dataclasses.replace(manifest(), catalog=told)
+
+
+def bomb(size: int) -> bytes:
+    return zstandard.ZstdCompressor().compress(bytes(size))
+
+
+def test_a_bomb_that_says_so_is_refused(tmp_path: Path) -> None:
+    told = planted(tmp_path, bomb(200 << 20), 200 << 20)
+    with pytest.raises(SetDamaged, match="no catalog is like that"):
+        load_catalog(tmp_path, told, scratch(tmp_path))
+
+
+def test_a_bomb_that_lies_is_stopped(tmp_path: Path) -> None:
+    told = planted(tmp_path, bomb(200 << 20), 10_000)
+    place = scratch(tmp_path)
+    with pytest.raises(SetDamaged, match="another number of bytes"):
+        load_catalog(tmp_path, told, place)
+    assert sum(path.stat().st_size for path in place.iterdir()) <= 10_000
+
+
+def test_a_frame_that_wants_much_memory_is_refused(tmp_path: Path) -> None:
+    parameters = zstandard.ZstdCompressionParameters(window_log=27)
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    data = packer.compress(words(1000)) + packer.flush()
+    with pytest.raises(SetDamaged, match="memory"):
+        load_catalog(tmp_path, planted(tmp_path, data, 1000), scratch(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"plain words", bomb(100)[:-1]], ids=["empty", "foreign", "cut"]
+)
+def test_what_is_no_zstd_is_refused(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(SetDamaged):
+        load_catalog(tmp_path, planted(tmp_path, data, 100), scratch(tmp_path))
+
+
+def test_no_room_is_told_from_damage(stored: tuple[Path, Manifest]) -> None:
+    folder, told = stored
+    with pytest.raises(CannotWrite, match="cannot be unpacked"):
+        load_catalog(folder, told, folder / "missing")
+
+
+def test_a_medium_that_is_not_there_is_said(tmp_path: Path) -> None:
+    database = SetBuilder(tmp_path).catalog(tmp_path / "catalog.sqlite", "id")
+    with pytest.raises(CannotWrite, match="the catalog cannot be written"):
+        store_catalog(database, tmp_path / "missing")
