@@ -8,20 +8,13 @@ from __future__ import annotations
 
 import argparse
 import re
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
-from initramfs.errors import ImageError, UsageError
+from initramfs.errors import UsageError
 from mindi.config import SETTINGS, SYSTEM_FILE, Setting, did_you_mean, parse_path
-from mindi.plainwords import printable_lines
-
-EXIT_BUG = 70
-EXIT_INTERRUPTED = 130
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from mindi.mains import Parser, run_main
 
 _DESCRIPTION = """\
 Disaster recovery for Linux: build a bootable rescue image, look into it, boot it.
@@ -32,27 +25,20 @@ Disaster recovery for Linux: build a bootable rescue image, look into it, boot i
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that raises, and that knows what a mistyped option was meant to be."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"`{self.prog} --help` shows what there is")
-
-
 def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """Return the parser of all commands, and each command's own by its name."""
-    common = _Parser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     common.add_argument("-q", "--quiet", action="store_true", help="say nothing but what matters")
     common.add_argument("--json", action="store_true", help="print the result as JSON")
-    top = _Parser(
+    top = Parser(
         prog="mindi",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     top.add_argument("--version", action="store_true", help="print the version and exit")
-    commands = top.add_subparsers(metavar="COMMAND", dest="command", parser_class=_Parser)
+    commands = top.add_subparsers(metavar="COMMAND", dest="command", parser_class=Parser)
 
     each: dict[str, argparse.ArgumentParser] = {}
 
@@ -159,36 +145,7 @@ def _add_boot(boot: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    for number in _INTERRUPTS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, _interrupted)
-    try:
-        return _dispatch(words)
-    except ImageError as error:
-        _trace(words)
-        _complain(error.message, error.hint)
-        return error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()
-        return EXIT_INTERRUPTED
-    except KeyboardInterrupt:
-        _complain("interrupted", None)
-        return EXIT_INTERRUPTED
-    except Exception as error:
-        _trace(words)
-        _complain(
-            f"a bug in mindi: {type(error).__name__}: {error}",
-            "run it again with --debug and report what it shows",
-        )
-        return EXIT_BUG
-
-
-def _interrupted(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    for each in _INTERRUPTS:  # a second one would break the cleaning up
-        signal.signal(each, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    return run_main("mindi", argv, _dispatch)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -215,21 +172,6 @@ def _dispatch(words: list[str]) -> int:
 
 def _options(command: argparse.ArgumentParser) -> list[str]:
     return re.findall(r"--[a-z][a-z-]+", command.format_help())
-
-
-def _trace(words: Sequence[str]) -> None:
-    """Show where the error that is being handled came from, if that is asked for."""
-    if "--debug" in words:
-        import traceback
-
-        sys.stderr.write(printable_lines(traceback.format_exc()))
-
-
-def _complain(message: str, hint: str | None) -> None:
-    # Messages name files of foreign trees and images, and quote guests.
-    sys.stderr.write(f"mindi: error: {printable_lines(message)}\n")
-    if hint:
-        sys.stderr.write(f"mindi: hint: {printable_lines(hint)}\n")
 
 
 if __name__ == "__main__":

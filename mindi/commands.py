@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import platform
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +24,7 @@ from mindi.config import (
     resolve,
 )
 from mindi.progress import Narrator, narrator
+from mindi.results import print_result
 
 # February of 2106: what dates in an initrd (cpio's 32 bits) and on a FAT file system can say.
 _LATEST_S = 0xFFFFFFFF
@@ -63,7 +62,7 @@ def _build(arguments: argparse.Namespace, teller: Narrator) -> int:
     values = combine(settings, read_values(given, where="option", mark="--"))
     report = build(resolve(values, this_host()), teller)
     teller.close()
-    _print(report.to_json() if arguments.json else report.to_text())
+    print_result(report.to_json() if arguments.json else report.to_text())
     return 0
 
 
@@ -72,7 +71,7 @@ def _inspect(arguments: argparse.Namespace, teller: Narrator) -> int:
 
     result = inspect(arguments.image, verify=arguments.verify)
     teller.close()
-    _print(result.to_json() if arguments.json else result.to_text())
+    print_result(result.to_json() if arguments.json else result.to_text())
     return 0
 
 
@@ -81,7 +80,7 @@ def _why(arguments: argparse.Namespace, teller: Narrator) -> int:
 
     result = why(arguments.image, arguments.path)
     teller.close()
-    _print(result.to_json() if arguments.json else result.to_text())
+    print_result(result.to_json() if arguments.json else result.to_text())
     return 0
 
 
@@ -91,7 +90,7 @@ def _diff(arguments: argparse.Namespace, teller: Narrator) -> int:
     with teller.step("reading both"):
         result = diff(arguments.image, arguments.other)
     teller.close()
-    _print(result.to_json() if arguments.json else result.to_text())
+    print_result(result.to_json() if arguments.json else result.to_text())
     return 0 if result.equal else 1
 
 
@@ -101,7 +100,7 @@ def _doctor(arguments: argparse.Namespace, teller: Narrator) -> int:
 
     result = examine(gather_facts(cache_folder(os.environ), environ=os.environ))
     teller.close()
-    _print(result.to_json() if arguments.json else result.to_text())
+    print_result(result.to_json() if arguments.json else result.to_text())
     return 0 if result.is_well else 1
 
 
@@ -141,7 +140,7 @@ def _boot(arguments: argparse.Namespace, teller: Narrator) -> int:
         with teller.step("boot and self-check") as step:
             report = check(machine, accelerator=accelerator, tell=step.note)
     teller.close()
-    _print(report.to_json() if arguments.json else report.to_text())
+    print_result(report.to_json() if arguments.json else report.to_text())
     return 0 if report.ok else 1
 
 
@@ -186,24 +185,3 @@ def _timestamp_s(environ: Mapping[str, str]) -> int:
             hint=f"it must be a number of seconds since 1970, at most {_LATEST_S}",
         )
     return int(epoch)
-
-
-def _print(result: object) -> None:
-    text = result if isinstance(result, str) else json.dumps(result, indent=2, sort_keys=True)
-    if sys.stdout is None:  # it was closed when this began
-        raise OutputError("cannot write to standard output: it is closed")
-    try:
-        sys.stdout.write(text.rstrip("\n") + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _drop_output()
-        raise OutputError(f"cannot write to standard output: {error.strerror}") from error
-
-
-def _drop_output() -> None:
-    """Lose what is still to be written, which Python would try again at its end and fail."""
-    sink = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, sys.stdout.fileno())
-    os.close(sink)

@@ -13,11 +13,12 @@ from initramfs.codec import Codec
 from initramfs.errors import ImageError
 from mindi.boot import BootReport
 from mindi.build import BuildReport
-from mindi.cli import EXIT_BUG, EXIT_INTERRUPTED, parsers
+from mindi.cli import parsers
 from mindi.config import SETTINGS
 from mindi.diff import diff
 from mindi.doctor import DoctorReport, Finding, Purpose, State
 from mindi.inspect import inspect
+from mindi.mains import EXIT_BUG, EXIT_INTERRUPTED
 from mindi.qemu import Engine, Firmware, Medium
 from mindi.record import AbsentTool
 from mindi.spec import Output, Selection
