@@ -201,4 +201,5 @@ def is_subvolume(fd: int) -> bool:
 
 def create_subvolume(parent_fd: int, name: bytes) -> None:
     """Make an empty btrfs subvolume in a directory. Raises OSError (ENOTTY: no btrfs)."""
-    fcntl.ioctl(parent_fd, _SUBVOLUME_CREATE, struct.pack("=q4088s", 0, name))
+    # Mutable, for Python passes on no more than 1,024 bytes of another kind.
+    fcntl.ioctl(parent_fd, _SUBVOLUME_CREATE, bytearray(struct.pack("=q4088s", 0, name)))

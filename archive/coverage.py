@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, replace
 
 from archive import manifest
-from archive.mounts import Mount, MountTable, Nature, ancestors, lies_in
+from archive.mounts import Mount, MountTable, Nature, ancestors, lies_in, unescaped
 from archive.selection import Selection
 
 
@@ -92,6 +92,28 @@ Coverage = tuple[Covered, ...]
 """What became of each filesystem that paths lead to, in the order of mountinfo."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked for. Paths are those that the mounts see."""
+
+    table: MountTable
+    selection: Selection
+    starts: frozenset[bytes]
+    root: bytes
+
+    def holds(self, path: bytes) -> bool:
+        """Say whether a path is one that was asked for, or below one."""
+        return not self.starts.isdisjoint(ancestors(path))
+
+    def excludes(self, path: bytes) -> bool:
+        """Say whether a path matches a pattern."""
+        return self.selection.exclude.match(path[len(self.root) :].lstrip(b"/"))
+
+    def is_own(self, path: bytes) -> bool:
+        """Say whether a path is one of those that are always out, or below one."""
+        return any(lies_in(path, self.root + own) for own in self.selection.always_out)
+
+
 def decide(
     table: MountTable, selection: Selection, *, starts: frozenset[bytes], root: bytes
 ) -> Coverage:
@@ -100,47 +122,44 @@ def decide(
     ``starts`` are the absolute paths asked for, as the mounts see them: below ``root``, which is
     empty or has no closing slash.
     """
+    asked = _Asked(table, selection, starts, root)
     held = {mount.number for start in starts if (mount := table.holder(start))}
-    decided = []
+    decided: list[Covered] = []
     for mount in table.mounts:
-        verdict, words = _verdict(mount, table, selection, starts, root)
+        verdict, words = _verdict(mount, asked)
         if mount.number in held and verdict in _YIELDING:
             verdict = Verdict.TAKEN if mount.point in starts else Verdict.PART
             words = _WORDS[verdict]
-        decided.append(Covered(mount, verdict, words))
-    return _without_doubles(tuple(decided), table, starts)
+        found = Covered(mount, verdict, words)
+        if mount.point not in starts:
+            for earlier in decided:
+                found = _without_double(found, earlier, asked)
+        decided.append(found)
+    return tuple(decided)
 
 
-def _verdict(
-    mount: Mount,
-    table: MountTable,
-    selection: Selection,
-    starts: frozenset[bytes],
-    root: bytes,
-) -> tuple[Verdict, str]:
+def _verdict(mount: Mount, asked: _Asked) -> tuple[Verdict, str]:
     """Judge a mount by itself: paths asked for in it aside."""
-    if any(lies_in(mount.point, root + own) for own in selection.always_out):
-        return Verdict.OWN, _WORDS[Verdict.OWN]
-    if mount.nature is Nature.NETWORK and selection.no_network:
-        return Verdict.NETWORK, _WORDS[Verdict.NETWORK]
+    selection = asked.selection
     verdict = _BY_NATURE.get(mount.nature, Verdict.TAKEN)
-    words = _WORDS[verdict]
-    if mount.kind == "autofs":
-        words = "an automount point, with nothing mounted there now"
-    if starts.isdisjoint(ancestors(mount.point)):
-        return (Verdict.OUTSIDE, _WORDS[Verdict.OUTSIDE]) if verdict.taken else (verdict, words)
-    if selection.exclude.match(mount.point[len(root) :].lstrip(b"/")):
+    if asked.is_own(mount.point):
+        verdict = Verdict.OWN
+    elif mount.nature is Nature.NETWORK and selection.no_network:
+        verdict = Verdict.NETWORK
+    elif not asked.holds(mount.point):
+        verdict = Verdict.OUTSIDE if verdict.taken else verdict
+    elif asked.excludes(mount.point):
         verdict = Verdict.EXCLUDED
-    elif verdict.taken and mount.nature is Nature.VIEW and _is_double(mount, table, starts):
+    elif mount.nature is Nature.VIEW and _is_double(mount, asked):
         verdict = Verdict.VIEW
-    elif verdict.taken and selection.one_filesystem and mount.point not in starts:
+    elif verdict.taken and selection.one_filesystem and mount.point not in asked.starts:
         verdict = Verdict.OTHER
-    else:
-        return verdict, words
+    if verdict is Verdict.PSEUDO and mount.kind == "autofs":
+        return verdict, "an automount point, with nothing mounted there now"
     return verdict, _WORDS[verdict]
 
 
-def _is_double(mount: Mount, table: MountTable, starts: frozenset[bytes]) -> bool:
+def _is_double(mount: Mount, asked: _Asked) -> bool:
     """Say whether all directories that an overlay shows lie where they are taken themselves.
 
     Lower directories with relative names (as container engines give them) lie by the upper one.
@@ -149,49 +168,36 @@ def _is_double(mount: Mount, table: MountTable, starts: frozenset[bytes]) -> boo
     for option in mount.options.split(b","):
         name, _, value = option.partition(b"=")
         if name in (b"upperdir", b"lowerdir", b"lowerdir+", b"datadir+"):
-            folders += value.split(b":")
-    folders = [folder for folder in folders if folder.startswith(b"/")]
+            folders += [one for one in unescaped(value).split(b":") if one.startswith(b"/")]
     for folder in folders:
-        where = table.holder(folder)
-        taken = where is not None and where.nature is Nature.LOCAL
-        if not taken or lies_in(folder, mount.point):
+        where = asked.table.holder(folder)
+        if where is None or where.nature is not Nature.LOCAL or lies_in(folder, mount.point):
             return False
-        if starts.isdisjoint(ancestors(folder)):
+        if asked.excludes(folder) or not asked.holds(folder):
             return False
     return bool(folders)
 
 
-def _without_doubles(decided: Coverage, table: MountTable, starts: frozenset[bytes]) -> Coverage:
-    """Leave out of each mount what an earlier mount of the same filesystem has taken."""
-    done: list[Covered] = []
-    for covered in decided:
-        found = covered
-        if covered.verdict is Verdict.TAKEN and covered.mount.point not in starts:
-            for earlier in done:
-                found = _compare(found, earlier, table)
-        done.append(found)
-    return tuple(done)
-
-
-def _compare(covered: Covered, earlier: Covered, table: MountTable) -> Covered:
-    """Compare two mounts: if they are of one filesystem, the later one gives way."""
+def _without_double(covered: Covered, earlier: Covered, asked: _Asked) -> Covered:
+    """Leave out of a mount what an earlier mount of the same filesystem has taken."""
     mount, other = covered.mount, earlier.mount
-    if earlier.verdict is not Verdict.TAKEN or covered.verdict is not Verdict.TAKEN:
+    if not covered.verdict is earlier.verdict is Verdict.TAKEN:
         return covered
     if mount.device != other.device or mount.kind != other.kind:
         return covered
     if lies_in(mount.root, other.root):
         there = _below(other.point, mount.root, other.root)
-        if table.holder(there) is not other:
+        if asked.table.holder(there) is not other or asked.excludes(there) or asked.is_own(there):
             return covered
         name = os.fsdecode(there)
         return replace(covered, verdict=Verdict.SAME, words=f"the same as {name}")
     if lies_in(other.root, mount.root):
         here = _below(mount.point, other.root, mount.root)
-        if table.holder(here) is mount:
-            words = f"taken, but for what is taken elsewhere: {os.fsdecode(other.point)}"
+        if asked.table.holder(here) is mount:
+            name = os.fsdecode(other.point)
+            words = f"taken, but for what is taken elsewhere: {name}"
             if covered.stops:
-                words = f"{covered.words}, {os.fsdecode(other.point)}"
+                words = f"{covered.words}, {name}"
             return replace(covered, stops=(*covered.stops, here), words=words)
     return covered
 

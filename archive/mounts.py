@@ -34,9 +34,10 @@ class Nature(enum.Enum):
 _NATURES = {
     Nature.PSEUDO: """
         autofs bdev binder binfmt_misc bpf cgroup cgroup2 configfs cpuset debugfs devpts efivarfs
-        functionfs fuse.gvfs-fuse-daemon fuse.gvfsd-fuse fuse.lxcfs fuse.portal fusectl hugetlbfs
-        mqueue nfsd nsfs openpromfs pipefs proc pstore resctrl rpc_pipefs secretmem securityfs
-        selinuxfs smackfs sockfs spufs sysfs tracefs usbfs xenfs zonefs""",
+        functionfs fuse.gvfs-fuse-daemon fuse.gvfsd-fuse fuse.lxcfs fuse.portal
+        fuse.vmware-vmblock fusectl hugetlbfs mqueue nfsd nsfs openpromfs pipefs proc pstore
+        resctrl rpc_pipefs secretmem securityfs selinuxfs smackfs sockfs spufs sysfs tracefs
+        usbfs xenfs""",
     Nature.MEMORY: "devtmpfs ramfs rootfs tmpfs",
     Nature.NETWORK: """
         9p acfs afs beegfs ceph cifs coda cvmfs davfs fhgfs fuse.ceph fuse.ceph-fuse fuse.cephfs

@@ -42,7 +42,8 @@ def parse_includes(values: Iterable[str], *, cwd: bytes) -> tuple[bytes, ...]:
         if exists or not has_wildcards(text):
             paths.append(path)
             continue
-        found = sorted(glob.glob(path, recursive=True, include_hidden=True))
+        pattern = _absolute(text, cwd=glob.escape(cwd))
+        found = sorted(glob.glob(pattern, recursive=True, include_hidden=True))
         if not found:
             raise CannotRead(
                 f"Nothing matches {text.decode(errors='replace')}, which is to be saved",
