@@ -99,19 +99,21 @@ class BackupSet:
             )
         found = [_member(self.folder, self.manifest)]
         if len(ids) > 1:
-            beside = _sets_beside(self.folder)
-            found += [self._parent(set_id, beside) for set_id in ids[1:]]
+            beside, damaged = _sets_beside(self.folder)
+            for set_id in ids[1:]:
+                if set_id not in beside:
+                    raise self._missing(set_id, damaged)
+                found.append(_member(*beside[set_id]))
         return tuple(found)
 
-    def _parent(self, set_id: str, beside: dict[str, tuple[Path, Manifest]]) -> Member:
-        place = beside.get(set_id)
-        if place is None:
-            raise ParentMissing(
-                f"{self.folder} is a differential; the set {set_id} that it rests on is not "
-                f"in {self.folder.parent}",
-                hint="bring that set's folder there",
-            )
-        return _member(*place)
+    def _missing(self, set_id: str, damaged: list[str]) -> ParentMissing:
+        folder = self.folder.absolute().parent
+        words = f"; it may be one whose manifest is damaged: {', '.join(damaged)}"
+        return ParentMissing(
+            f"{self.folder} is a differential; the set {set_id} on which it rests is not in "
+            f"{folder}{words if damaged else ''}",
+            hint="bring that set's folder there",
+        )
 
 
 def set_folder(path: Path) -> Path:
@@ -193,18 +195,20 @@ def _member(folder: Path, manifest: Manifest) -> Member:
     return Member(manifest.set_id, folder, packing.suffix)
 
 
-def _sets_beside(folder: Path) -> dict[str, tuple[Path, Manifest]]:
-    """Return the readable sets in the folder of a set, by their ids."""
+def _sets_beside(folder: Path) -> tuple[dict[str, tuple[Path, Manifest]], list[str]]:
+    """Return the sets in the folder of a set by their ids, and the names of those unreadable."""
+    parent = folder.absolute().parent
     found = {}
-    for name in chain(folder.absolute().parent):
-        path = folder.absolute().parent / str(name)
+    damaged = []
+    for name in chain(parent):
+        path = parent / str(name)
         try:
             manifest = read_manifest(path / MANIFEST)
         except SetDamaged:
-            # If it is needed it will be missed.
-            continue
-        found[manifest.set_id] = (path, manifest)
-    return found
+            damaged.append(str(name))
+        else:
+            found[manifest.set_id] = (path, manifest)
+    return found, damaged
 
 
 def _hint(path: Path) -> str:
