@@ -178,7 +178,9 @@ class Catalog:
 
     def _ends(self) -> tuple[int, int]:
         """Return the first and the last id; no id lies between them where there is none."""
-        (ends,) = self._rows("SELECT min(id), max(id) FROM entry")
+        # Asked for both at once, SQLite walks through the whole table.
+        query = "SELECT (SELECT min(id) FROM entry), (SELECT max(id) FROM entry)"
+        (ends,) = self._rows(query)
         return (0, -1) if None in ends else (int(ends[0]), int(ends[1]))
 
     def parts(self, content: int) -> Iterator[Part]:
