@@ -244,3 +244,9 @@ def test_a_damaged_image_is_never_told_to_be_ready() -> None:
     init = text("/init")
     assert init.index("whole") < init.index(READY)
     assert init.index(DAMAGED) < init.index("timeout ")
+
+
+@pytest.mark.parametrize("setting", [FULL, BARE], ids=["full", "bare"])
+def test_process_1_needs_no_shell_but_busybox(setting: Setting) -> None:
+    """In an image that is cut short, /bin/sh may lead to a full tool that is not there."""
+    assert " sh " not in text("/init", setting).replace("busybox sh ", "")
