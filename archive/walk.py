@@ -17,9 +17,10 @@ from itertools import islice
 from typing import NamedTuple
 
 from archive.coverage import Coverage, Covered, Verdict
+from archive.descent import Descent
 from archive.issues import Issue, IssueKind, issue_of
 from archive.mounts import Mount
-from archive.reach import LONGEST, reachable
+from archive.reach import LONGEST
 from archive.selection import Selection
 from archive.territory import Special, Territory
 
@@ -73,6 +74,7 @@ class Walk:
         self._caches = selection.exclude_caches
         self._base = root.rstrip(b"/") + b"/"
         self._territory = Territory(selection, mounts, base=self._base, issues=self.issues)
+        self._descent = Descent()
         self._devices: dict[str, int] = {}
         names = selection.exclude.names
         paths = selection.exclude.paths
@@ -131,6 +133,7 @@ class Walk:
                     break
             else:
                 stack.pop()
+        self._descent.close()
         territory.finish()
 
     def _top(self) -> _Folder:
@@ -214,11 +217,10 @@ class Walk:
     def _open(self, folder: _Folder) -> int:
         """Return a descriptor of a directory if it is the one that was found. Raises OSError."""
         path = self._base + folder.path
+        above: int | None = None
         if len(path) > LONGEST:
-            with reachable(path) as path:
-                fd = _open_directory(path, readable=folder.whole)
-        else:
-            fd = _open_directory(path, readable=folder.whole)
+            above, path = self._descent.approach(path)
+        fd = _open_directory(path, above, readable=folder.whole)
         state = os.fstat(fd)
         if state.st_ino == folder.state.st_ino and state.st_dev == folder.state.st_dev:
             return fd
@@ -291,16 +293,16 @@ class Walk:
         return found
 
 
-def _open_directory(path: bytes, *, readable: bool) -> int:
+def _open_directory(path: bytes, above: int | None, *, readable: bool) -> int:
     """Open a directory, without touching its access time where that is allowed."""
     if not readable:
-        return os.open(path, _OPEN | os.O_PATH)
+        return os.open(path, _OPEN | os.O_PATH, dir_fd=above)
     try:
-        return os.open(path, _OPEN | os.O_NOATIME)
+        return os.open(path, _OPEN | os.O_NOATIME, dir_fd=above)
     except PermissionError as error:
         if error.errno != errno.EPERM:
             raise
-        return os.open(path, _OPEN)
+        return os.open(path, _OPEN, dir_fd=above)
 
 
 def _is_subvolume(mount: Mount | None, state: os.stat_result) -> bool:
