@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import tempfile
 import textwrap
 import time
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from initramfs.pack import Packed, write_initrd
 from mindi.architecture import architecture_of
 from mindi.compose import Composition, compose
 from mindi.kernel import Kernel, is_signed
-from mindi.output import check_writable, written_whole
+from mindi.output import check_writable, part_file, written_whole
 from mindi.progress import Narrator
 from mindi.record import (
     AbsentFirmware,
@@ -118,7 +117,7 @@ def build(spec: ImageSpec, teller: Narrator) -> BuildReport:
         teller.say(f"{need.why}: Linux {sources.kernel.version} has no driver for that")
     record = _record(spec, sources, composition, codec=codec, level=level)
     if spec.output is Output.INITRAMFS:
-        packed = _pack(spec, sources, composition, record, spec.file, teller)
+        packed = _write_initramfs(spec, sources, composition, record, teller)
         boots: tuple[str, ...] = ()
     else:
         packed, boots = _write_iso(spec, sources, composition, record, teller)
@@ -202,6 +201,19 @@ def _record(
     )
 
 
+def _write_initramfs(
+    spec: ImageSpec,
+    sources: Sources,
+    composition: Composition,
+    record: ImageRecord,
+    teller: Narrator,
+) -> Packed:
+    with written_whole(spec.file, private=composition.closure.is_private) as part:
+        packed = _pack(spec, sources, composition, record, part, teller)
+        _check_digest(_digest_on_disk(part), packed.sha256, part)
+    return packed
+
+
 def _pack(
     spec: ImageSpec,
     sources: Sources,
@@ -210,6 +222,7 @@ def _pack(
     out: Path,
     teller: Narrator,
 ) -> Packed:
+    """Write the initrd into the file ``out``."""
     cpus = None
     if spec.selection is Selection.HOST_ONLY:
         cpus = parse_cpuinfo(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace"))
@@ -217,23 +230,20 @@ def _pack(
         filter(None, (early_cpio(root, cpus=cpus) for root in sources.firmware_roots)), None
     )
     with teller.step("initrd") as step:
-        with written_whole(out, private=composition.closure.is_private) as part:
-            with part.open("wb") as stream:
-                packed = write_initrd(
-                    with_record(composition.closure, record),
-                    stream,
-                    codec=record.codec,
-                    level=record.level,
-                    timestamp_s=spec.timestamp_s,
-                    first=composition.first,
-                    last=composition.last,
-                    early=microcode,
-                    cache=spec.cache if spec.use_cache else None,
-                    jobs=spec.jobs,
-                    progress=step.update,
-                )
-            if spec.output is Output.INITRAMFS:
-                _check_digest(_digest_on_disk(part), packed.sha256, part)
+        with out.open("wb") as stream:
+            packed = write_initrd(
+                with_record(composition.closure, record),
+                stream,
+                codec=record.codec,
+                level=record.level,
+                timestamp_s=spec.timestamp_s,
+                first=composition.first,
+                last=composition.last,
+                early=microcode,
+                cache=spec.cache if spec.use_cache else None,
+                jobs=spec.jobs,
+                progress=step.update,
+            )
         step.note(
             f"{_mib(packed.size_bytes)}, {packed.frames_from_cache} of {packed.frames} cached"
         )
@@ -283,8 +293,7 @@ def _write_iso(
     signed = is_signed(sources.kernel.image)
     if boot.has_secure_boot and not signed:
         teller.say("the kernel is not signed: a machine with Secure Boot will not start it")
-    with tempfile.TemporaryDirectory(prefix=".mindi-", dir=spec.file.parent) as folder:
-        initrd = Path(folder) / "initrd.img"
+    with part_file(spec.file) as initrd:
         packed = _pack(spec, sources, composition, record, initrd, teller)
         with teller.step("ISO") as step:
             report = write_iso(

@@ -20,12 +20,10 @@ from typing import TypeVar
 
 from initramfs.codec import Codec
 from initramfs.errors import InputError, UsageError
+from mindi.isolayout import LABEL_CHARACTERS
 from mindi.spec import ImageSpec, KernelChoice, Output, Selection
 
 SYSTEM_FILE = Path("/etc/mindi/mindi.toml")
-
-# ISO 9660 gives a volume identifier 32 bytes (ECMA-119, 8.4.7).
-LABEL_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +127,9 @@ def _codec(word: str) -> Codec | None:
 
 
 def _label(word: str) -> str:
-    if not (1 <= len(word) <= LABEL_BYTES and word.isascii() and word.isprintable()):
+    if not (1 <= len(word) <= LABEL_CHARACTERS and word.isascii() and word.isprintable()):
         raise ValueError(
-            f"{word!r} is no volume label: 1 to {LABEL_BYTES} printable ASCII characters"
+            f"{word!r} is no volume label: 1 to {LABEL_CHARACTERS} printable ASCII characters"
         )
     return word
 

@@ -33,6 +33,7 @@ from mindi.isolayout import (
     ESP_PATH,
     ISO_BLOCK_BYTES,
     ISOLINUX_PATH,
+    LABEL_CHARACTERS,
     MBR_CODE_PATH,
     extents_of,
 )
@@ -55,8 +56,6 @@ COPY_BYTES = 4 * 1024 * 1024
 ISOLINUX_LOAD_SECTORS = 4
 UEFI_PLATFORM = 0xEF
 VOLUME_DESCRIPTOR_BLOCK = 16
-# ECMA-119, 8.4.7.
-LABEL_CHARACTERS = 32
 # Joliet's volume identifier: 32 bytes of UCS-2.
 JOLIET_LABEL_CHARACTERS = 16
 _NAMESPACE = uuid.UUID("6d2f29d2-0f0b-5a51-8f0e-6b1c7f6f9a11")
@@ -67,9 +66,9 @@ class IsoSpec:
     """What goes on the image.
 
     ``extra`` maps absolute paths on the image to files of the build host. ``label`` is the volume
-    label, at most 32 ASCII characters. ``timestamp_s`` is every date on it, seconds since 1970. A
-    ``private`` image is for its owner's eyes alone. ``signed`` says whether the kernel bears a
-    signature for Secure Boot.
+    label, 1 to LABEL_CHARACTERS of printable ASCII (mindi.config sees to that). ``timestamp_s`` is
+    every date on it, seconds since 1970. A ``private`` image is for its owner's eyes alone.
+    ``signed`` says whether the kernel bears a signature for Secure Boot.
     """
 
     kernel: Path
@@ -102,7 +101,6 @@ def write_iso(spec: IsoSpec, out: Path, *, progress: Progress | None = None) -> 
     Raises InputError for a source that cannot be read, OutputError where the image cannot be
     written or reads back different (a source changed meanwhile); nothing is left behind then.
     """
-    _check_label(spec.label)
     digests = sha256_of(spec.kernel), sha256_of(spec.initrd)
     identity = _identity(spec, digests)
     contents = _contents(spec, identity)
@@ -132,13 +130,6 @@ def write_iso(spec: IsoSpec, out: Path, *, progress: Progress | None = None) -> 
         initrd_sha256=digests[1],
         boots=_boots(spec.boot, signed=spec.signed),
     )
-
-
-def _check_label(label: str) -> None:
-    if not 1 <= len(label) <= LABEL_CHARACTERS or not (label.isascii() and label.isprintable()):
-        raise UsageError(
-            f"{label!r} is no volume label: 1 to {LABEL_CHARACTERS} printable ASCII characters"
-        )
 
 
 def _identity(spec: IsoSpec, digests: tuple[str, str]) -> uuid.UUID:

@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from pycdlib import PyCdlib
 
 ISO_BLOCK_BYTES = 2048
+LABEL_CHARACTERS = 32
+"""What there is room for in a volume identifier (ECMA-119, 8.4.7)."""
+
 KERNEL_PATH = "/boot/vmlinuz"
 INITRD_PATH = "/boot/initrd.img"
 ISOLINUX_PATH = "/isolinux/isolinux.bin"

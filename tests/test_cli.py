@@ -397,3 +397,53 @@ def test_a_killed_build_leaves_no_process(tree: RealTree, out: Path) -> None:
         for each in of_session(process.pid):
             os.kill(each, signal.SIGKILL)
         process.communicate()
+
+
+def while_writing(tree: RealTree, out: Path, *, parts: int = 1) -> subprocess.Popen[str]:
+    """Start the build of an ISO; return when its initrd is being written, or that and the ISO."""
+    process = subprocess.Popen(
+        [
+            *("env", "--default-signal=INT,TERM,HUP", sys.executable, "-m", "mindi.cli", "build"),
+            *("--root", tree.path, "-o", out / "a.iso", "--no-cache"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while len(list(out.iterdir())) < parts:
+        assert process.poll() is None, "it never wrote anything"
+        time.sleep(0.002)
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "parts"),
+    [(signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGHUP, 2)],
+    ids=["initrd", "ISO", "ISO of a closed terminal"],
+)
+def test_an_interrupt_while_writing_leaves_nothing(
+    tree: RealTree, out: Path, parts: int, number: signal.Signals
+) -> None:
+    process = while_writing(tree, out, parts=parts)
+    try:
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, said.splitlines()[-1]) == (130, "mindi: error: interrupted")
+        assert list(out.iterdir()) == []
+    finally:
+        for each in of_session(process.pid):
+            os.kill(each, signal.SIGKILL)
+
+
+def test_what_a_killed_build_left_is_gone_after_the_next(tree: RealTree, out: Path) -> None:
+    process = while_writing(tree, out)
+    process.kill()
+    process.communicate()
+    left = list(out.iterdir())
+    assert [path.suffix for path in left] == [".part"]
+    other = out / "b.iso.part"
+    other.touch()
+    ran = mindi("build", "--output", "initramfs", "--root", tree.path, "-o", out / "a.iso")
+    assert ran.status == 0, ran.err
+    assert set(out.iterdir()) == {out / "a.iso", other}

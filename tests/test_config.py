@@ -61,6 +61,8 @@ def test_a_file_sets_what_options_set(tmp_path: Path) -> None:
         ("build = 3\n", "build is not a table"),
         ('[build]\nlabel = "much too long for a volume label of an ISO"\n', "no volume label"),
         ('[build]\nlabel = "a\\nb"\n', "no volume label"),
+        ('[build]\nlabel = ""\n', "no volume label"),
+        ('[build]\nlabel = "ü"\n', "no volume label"),
         ('[build]\nlevel = "٣"\n', "is no number from 0 to 9"),
         ('[build]\nfile = ""\n', "file: '' is no path"),
         ('[build]\nroot = ""\n', "root: '' is no path"),

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from initramfs.errors import OutputError
-from mindi.output import check_writable, written_whole
+from mindi.output import check_writable, part_file, written_whole
 from tests.support.rights import run_bound
 
 
@@ -63,6 +68,132 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
 def test_an_error_of_another_file_is_not_taken_for_the_output(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), written_whole(tmp_path / "a.iso"):
         (tmp_path / "other").read_bytes()
+
+
+STALE = ".a.iso.0123456789abcdef.part"
+HOLDER = """
+import sys
+from pathlib import Path
+from mindi.output import part_file
+with part_file(Path(sys.argv[1])) as part:
+    part.write_bytes(b"half")
+    print(part, flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_build(target: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Give a process that writes a part of ``target``, and that part."""
+    argv = [sys.executable, "-c", HOLDER, str(target)]
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process, Path(process.stdout.readline().rstrip("\n"))
+        finally:
+            process.kill()
+
+
+def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    target = tmp_path / "a.iso"
+    with another_build(target) as (process, part):
+        process.kill()
+        process.wait()
+        assert part.read_bytes() == b"half"
+        with written_whole(target):
+            assert not part.exists()
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_living_build_writes_stays(tmp_path: Path) -> None:
+    target = tmp_path / "a.iso"
+    with another_build(target) as (_, part):
+        with written_whole(target):
+            pass
+        assert part.read_bytes() == b"half"
+
+
+def test_two_parts_of_one_file_stand_beside_each_other(tmp_path: Path) -> None:
+    target = tmp_path / "a.iso"
+    with part_file(target) as one, written_whole(target) as other:
+        assert one.exists()
+        other.write_bytes(b"whole")
+    assert list(tmp_path.iterdir()) == [target]
+    assert target.read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".b.iso.0123456789abcdef.part",
+        ".a.iso.b.0123456789abcdef.part",
+        ".a.iso.0123456789abcde.part",
+        ".a.iso.0123456789ABCDEF.part",
+        "a.iso.0123456789abcdef.part",
+        ".axiso.0123456789abcdef.part",
+    ],
+)
+def test_what_is_no_part_of_this_file_stays(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with written_whole(tmp_path / "a.iso"):
+        assert (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
+def test_what_is_no_file_stays(kind: str, tmp_path: Path) -> None:
+    place, kept = tmp_path / STALE, tmp_path / "kept"
+    kept.touch()
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "link":
+        place.symlink_to("kept")
+    else:
+        os.mkfifo(place)
+    with written_whole(tmp_path / "a.iso"):
+        assert place.lstat()
+        assert kept.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_another_user_left_stays(tmp_path: Path) -> None:
+    (tmp_path / STALE).touch()
+    os.chown(tmp_path / STALE, 12345, 12345)
+    with written_whole(tmp_path / "a.iso"):
+        assert (tmp_path / STALE).exists()
+
+
+def test_a_part_that_is_taken_for_stale_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between making a file and locking it, another build may lock and remove it."""
+    lock, made = fcntl.flock, []
+
+    def overtaken(held: int, kind: int) -> None:
+        made.append(Path(f"/proc/self/fd/{held}").readlink())
+        if len(made) == 1:
+            made[0].unlink()
+        if len(made) == 2:
+            raise BlockingIOError
+        lock(held, kind)
+
+    monkeypatch.setattr(fcntl, "flock", overtaken)
+    with part_file(tmp_path / "a.iso") as part:
+        assert part == made[2]
+        assert part.exists()
+
+
+def test_a_folder_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(held: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    (tmp_path / STALE).touch()
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with written_whole(tmp_path / "a.iso") as part:
+        part.write_bytes(b"whole")
+    assert (tmp_path / "a.iso").read_bytes() == b"whole"
+    assert (tmp_path / STALE).exists()
 
 
 def test_a_missing_folder_is_found_before_the_work(tmp_path: Path) -> None:
