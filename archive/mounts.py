@@ -95,13 +95,21 @@ class Mount:
     @property
     def identity(self) -> str:
         """A name of the filesystem that survives a reboot, as far as there is one."""
-        name = self.uuid
-        if name is None and (self.nature is Nature.NETWORK or self.kind == "zfs"):
-            name = f"{self.kind} {os.fsdecode(self.source)}"
-        if name is None:
-            name = f"{os.major(self.device)}:{os.minor(self.device)}"
         subvolume = self.subvolume
-        return name if subvolume is None else f"{name}:{os.fsdecode(subvolume)}"
+        return self.name if subvolume is None else self.identity_of(subvolume)
+
+    def identity_of(self, subvolume: bytes) -> str:
+        """Return the identity of a subvolume of the same filesystem."""
+        return f"{self.name}:{os.fsdecode(subvolume)}"
+
+    @property
+    def name(self) -> str:
+        """The identity without the subvolume."""
+        if self.uuid is not None:
+            return self.uuid
+        if self.nature is Nature.NETWORK or self.kind == "zfs":
+            return f"{self.kind} {os.fsdecode(self.source)}"
+        return f"{os.major(self.device)}:{os.minor(self.device)}"
 
 
 def unescaped(field: bytes) -> bytes:

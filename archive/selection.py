@@ -28,7 +28,7 @@ class Selection:
     exclude_caches: bool = False
     """Of a directory with a CACHEDIR.TAG, keep the tag alone (bford.info/cachedir)."""
     always_out: tuple[bytes, ...] = ()
-    """Our own output, swap files: neither they nor what is below them."""
+    """Our own output, swap files: neither they nor what is below them. Links are followed."""
 
 
 def parse_includes(values: Iterable[str], *, cwd: bytes) -> tuple[bytes, ...]:

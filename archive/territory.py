@@ -53,6 +53,8 @@ class Territory:
         self._reached: set[int] = set()
         self._cache_folders: list[bytes] = []
         asked = _Resolver(base, issues).resolve(selection)
+        real = _Resolver(base, issues).real
+        selection = replace(selection, always_out=tuple(map(real, selection.always_out)))
         self.coverage: Coverage = decide(
             self._table,
             selection,
@@ -212,6 +214,13 @@ class _Resolver:
             except OSError as error:
                 self._issues.append(issue_of(path.strip(b"/"), error))
         return self.found
+
+    def real(self, path: bytes) -> bytes:
+        """Return an absolute path without links; as it is if there is nothing."""
+        try:
+            return b"/" + self._folder(path.strip(b"/"))
+        except OSError:
+            return path
 
     def _add(self, path: bytes) -> None:
         parent, _, name = path.rpartition(b"/")

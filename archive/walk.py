@@ -180,14 +180,16 @@ class Walk:
         """Return the number of a filesystem, or of a subvolume whose root is ``path``."""
         number = f"{os.major(state.st_dev)}:{os.minor(state.st_dev)}"
         if mount is None:
-            identity = number
-        else:
-            identity = mount.identity
-            start = self._territory.relative(mount.point)
-            if start is not None and start != path:
-                # Either a subvolume, or overlayfs, which gives files the devices below it.
-                inside = os.fsdecode(path[len(start) :].strip(b"/"))
-                identity += f"/{inside}" if _is_subvolume(mount, state) else f" {number}"
+            return self._devices.setdefault(number, len(self._devices))
+        identity = mount.identity
+        start = self._territory.relative(mount.point)
+        if start is not None and start != path:
+            if _is_subvolume(mount, state):
+                inside = path[len(start) :].strip(b"/")
+                identity = mount.identity_of(mount.root.rstrip(b"/") + b"/" + inside)
+            else:
+                # Overlayfs gives files the numbers of what lies below, and their inodes.
+                identity += f" {number}"
         return self._devices.setdefault(identity, len(self._devices))
 
     # Directories

@@ -22,6 +22,7 @@ from archive.attributes import (
     write_flags,
 )
 from archive.errors import SetDamaged
+from tests.support.btrfs import mounted_btrfs
 from tests.support.tools import require_tool
 
 IMMUTABLE = 0x10
@@ -238,21 +239,8 @@ def test_no_flags_where_there_are_none() -> None:
 @pytest.fixture
 def btrfs(tmp_path: Path) -> Iterator[Path]:
     """Mount a small btrfs."""
-    need_root()
-    mkfs = require_tool("mkfs.btrfs", package="btrfs-progs")
-    image = tmp_path / "image"
-    with image.open("wb") as disk:
-        disk.truncate(114 << 20)
-    subprocess.run([mkfs, "-q", image], check=True)
-    point = tmp_path / "mounted"
-    point.mkdir()
-    done = subprocess.run(["mount", "-o", "loop", image, point], check=False, capture_output=True)
-    if done.returncode:
-        pytest.skip(f"cannot mount btrfs: {done.stderr.decode()}")
-    try:
+    with mounted_btrfs(tmp_path) as point:
         yield point
-    finally:
-        subprocess.run(["umount", point], check=True)
 
 
 def test_a_subvolume_is_made_and_known(btrfs: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from archive.attributes import create_subvolume
 from archive.coverage import Verdict
 from archive.entry import tree_key
 from archive.errors import CannotRead
@@ -20,6 +21,7 @@ from archive.mounts import Mount, parse_mountinfo, read_mounts
 from archive.patterns import Patterns
 from archive.selection import Selection
 from archive.walk import Walk
+from tests.support.btrfs import mounted_btrfs
 from tests.support.rights import run_bound
 
 
@@ -117,9 +119,9 @@ def test_states_are_those_of_lstat(tree: Path) -> None:
 
 
 def test_a_large_directory_is_found_in_parts(tree: Path) -> None:
-    fill(tree, *(f"big/{number:05}" for number in range(5000)), "big/02500-sub/x")
+    fill(tree, *(f"big/{number:05}" for number in range(2100)), "big/01000-sub/x")
     found = paths(walk_of(tree))
-    assert len(found) == 5004
+    assert len(found) == 2104
     assert found == sorted(found)
 
 
@@ -238,6 +240,13 @@ def test_own_output_is_always_out(tree: Path) -> None:
     fill(tree, "backup/set/x", "backup/y", "swapfile")
     found = paths(walk_of(tree, always_out=(b"/backup/set", b"/swapfile")))
     assert found == ["", "backup", "backup/y"]
+
+
+def test_own_output_is_out_behind_a_link(tree: Path) -> None:
+    fill(tree, "disk/set/x", "disk/y")
+    (tree / "backup").symlink_to("/disk")
+    found = paths(walk_of(tree, always_out=(b"/backup/set",)))
+    assert found == ["", "backup", "disk", "disk/y"]
 
 
 SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55\n# a cache\n"
@@ -365,6 +374,32 @@ def test_a_filesystem_in_a_cache_folder_is_left_out(tree: Path) -> None:
     walk = walk_of(tree, top(tree), mount(tree, "cache/disk"), exclude_caches=True)
     assert paths(walk) == ["", "cache", "cache/CACHEDIR.TAG"]
     assert walk.coverage[1].verdict is Verdict.EXCLUDED
+
+
+def test_subvolumes_are_walked_and_told_apart(tmp_path: Path) -> None:
+    with mounted_btrfs(tmp_path) as point:
+        fd = os.open(point, os.O_RDONLY)
+        create_subvolume(fd, b"@")
+        os.close(fd)
+        fd = os.open(point / "@", os.O_RDONLY)
+        create_subvolume(fd, b"var")
+        os.close(fd)
+        fill(point, "@/var/x", "@/y", "bound/", "z")
+        subprocess.run(["mount", "--bind", point / "@", point / "bound"], check=True)
+        walk = Walk(Selection(), read_mounts(), root=os.fsencode(point))
+        found = {os.fsdecode(one.path): walk.devices[one.device] for one in walk}
+        bound = next(one for one in walk.coverage if one.mount.point.endswith(b"/bound"))
+    filesystem = found[""].removesuffix(":/")
+    assert found == {
+        "": filesystem + ":/",
+        "@": filesystem + ":/@",
+        "@/var": filesystem + ":/@/var",
+        "@/var/x": filesystem + ":/@/var",
+        "@/y": filesystem + ":/@",
+        "bound": filesystem + ":/@",
+        "z": filesystem + ":/",
+    }
+    assert (bound.verdict, bound.words) == (Verdict.SAME, f"the same as {point}/@")
 
 
 def test_this_machine_s_mounts_can_be_walked() -> None:
