@@ -87,6 +87,14 @@ class Covered:
         """Whether it need not be readable: its owner or another machine decides that."""
         return self.mount.nature in (Nature.USER, Nature.NETWORK)
 
+    @property
+    def taken_if_file(self) -> bool:
+        """Whether it is taken if it turns out to be a single file, bound over another.
+
+        What it hides cannot be seen, and nothing would be restored in its place.
+        """
+        return self.verdict in (Verdict.TAKEN, Verdict.SAME, Verdict.MEMORY, Verdict.IMAGE)
+
 
 Coverage = tuple[Covered, ...]
 """What became of each filesystem that paths lead to, in the order of mountinfo."""
@@ -181,17 +189,19 @@ def _is_double(mount: Mount, asked: _Asked) -> bool:
 def _without_double(covered: Covered, earlier: Covered, asked: _Asked) -> Covered:
     """Leave out of a mount what an earlier mount of the same filesystem has taken."""
     mount, other = covered.mount, earlier.mount
-    if not covered.verdict is earlier.verdict is Verdict.TAKEN:
+    if covered.verdict is not Verdict.TAKEN or not earlier.verdict.taken:
         return covered
     if mount.device != other.device or mount.kind != other.kind:
         return covered
     if lies_in(mount.root, other.root):
         there = _below(other.point, mount.root, other.root)
-        if asked.table.holder(there) is not other or asked.excludes(there) or asked.is_own(there):
+        if asked.table.holder(there) is not other or not asked.holds(there):
+            return covered
+        if asked.excludes(there) or asked.is_own(there):
             return covered
         name = os.fsdecode(there)
         return replace(covered, verdict=Verdict.SAME, words=f"the same as {name}")
-    if lies_in(other.root, mount.root):
+    if earlier.verdict is Verdict.TAKEN and lies_in(other.root, mount.root):
         here = _below(mount.point, other.root, mount.root)
         if asked.table.holder(here) is mount:
             name = os.fsdecode(other.point)

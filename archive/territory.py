@@ -28,6 +28,8 @@ class Special(NamedTuple):
     """It is not there, as far as a backup cares."""
     whole: bool = False
     """All below it is taken (if it is reached as a part of something that is taken)."""
+    file: bool = False
+    """It is taken if it is a file."""
 
 
 class Territory:
@@ -104,7 +106,8 @@ class Territory:
 
         for covered in self.coverage:
             whole = covered.verdict is Verdict.TAKEN
-            put(covered.mount.point, Special(mount=covered.mount, whole=whole))
+            file = covered.taken_if_file
+            put(covered.mount.point, Special(mount=covered.mount, whole=whole, file=file))
             for stop in covered.stops:
                 put(stop, Special())
         for path in selection.always_out:
@@ -139,6 +142,10 @@ class Territory:
         """Note that a mount's root was seen."""
         if mount is not None:
             self._reached.add(mount.number)
+
+    def take_file(self, mount: Mount) -> None:
+        """Note that a mount is a single file, and taken."""
+        self._judge(mount, Verdict.TAKEN, "a single file, taken")
 
     def leave_cache(self, path: bytes) -> None:
         """Note that what is below a directory is left out as a cache."""

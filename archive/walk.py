@@ -172,7 +172,10 @@ class Walk:
         if not is_folder and not whole:
             if special.mount is None:
                 self.issues.append(Issue(path, IssueKind.CHANGED, "it was a directory before"))
-            return None, None
+                return None, None
+            if not (special.file and folder.whole and stat.S_ISREG(state.st_mode)):
+                return None, None
+            territory.take_file(special.mount)
         below = _Folder(path, whole, mount, device, state, iter(())) if enter else None
         return Found(path, state, device), below
 

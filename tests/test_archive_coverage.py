@@ -112,6 +112,12 @@ def test_a_bind_mount_says_where_its_files_are() -> None:
     assert judge(mountinfo.SERVER)[b"/srv/www"].words == "the same as /home/ann/site"
 
 
+def test_a_bind_mount_of_what_was_asked_for_in_part_is_not_taken_twice() -> None:
+    table = mountinfo.SERVER + b"600 28 253:0 /srv/x /srv/y rw - ext4 /dev/mapper/vg0-root rw\n"
+    assert judge(table, b"/srv")[b"/srv/y"].verdict is Verdict.SAME
+    assert judge(table, b"/srv/y")[b"/srv/y"].verdict is Verdict.TAKEN
+
+
 def test_a_bind_mount_is_taken_if_its_files_are_not_taken_elsewhere() -> None:
     selection = Selection(exclude=Patterns((b"/home",)))
     assert judge(mountinfo.SERVER, selection=selection)[b"/srv/www"].verdict is Verdict.TAKEN

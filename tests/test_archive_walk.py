@@ -312,6 +312,20 @@ def test_a_file_that_is_a_mount(tree: Path) -> None:
     assert walk.devices[found[b"etc/hosts"]] == "0:5"
 
 
+@pytest.mark.parametrize(
+    ("kind", "root", "taken"),
+    [("tmpfs", b"/hosts", True), ("ext4", b"/top/x", True), ("nsfs", b"net:[4]", False)],
+    ids=["in-memory", "same", "pseudo"],
+)
+def test_a_single_file_bound_over_another_is_taken(
+    tree: Path, kind: str, root: bytes, *, taken: bool
+) -> None:
+    fill(tree, "etc/hosts", "x")
+    walk = walk_of(tree, top(tree), mount(tree, "etc/hosts", kind, root=root))
+    assert ("etc/hosts" in paths(walk)) == taken
+    assert walk.coverage[1].verdict.taken == taken
+
+
 def test_a_bind_mount_is_not_taken_twice(tree: Path) -> None:
     fill(tree, "srv/data/x", "www/x")
     source = os.fsencode(tree / "srv/data")
