@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST_OPTIONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help rescue test test-quick test-qemu lint bench clean
+.PHONY: help rescue test test-quick test-slow test-qemu lint bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*##  */\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -20,11 +20,15 @@ build/rescue.iso:
 	@mkdir -p build
 	@$(BIN)/mindi build --output iso -o $@
 
-test: test-quick test-qemu  ## run all tests
+test: test-quick test-slow test-qemu  ## run all tests
 
 test-quick:  ## run the tests that need no QEMU, linters among them, in under a minute
 	@scripts/setup build boot test
-	@$(BIN)/pytest tests -n 2 $(PYTEST_OPTIONS)
+	@$(BIN)/pytest tests -n 2 -m "not slow" $(PYTEST_OPTIONS)
+
+test-slow:  ## run the tests that need no QEMU, but time: sets of every codec, interrupted runs, fuzzing
+	@scripts/setup build boot test
+	@$(BIN)/pytest tests -n 2 -m slow $(PYTEST_OPTIONS)
 
 test-qemu:  ## run the tests that boot images in QEMU
 	@scripts/setup build boot test

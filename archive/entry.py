@@ -45,7 +45,7 @@ class Entry(NamedTuple):
     target: bytes | None
     """Of a symbolic link."""
     link: int | None
-    """Hard-link group: regular entries with the same number are one file. None: no link."""
+    """Hard-link group: entries with the same number are one file, of any type. None: no link."""
     xattrs: bytes | None
     """All extended attributes, as archive/attributes.py packs them; None: none."""
     flags: int

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import os
 
-from archive.afio import header
+from archive.afio import NOT_COMPRESSED, header
 from archive.slicing import Item
 
 OWN_NAMES = b".mindi"
 """The folder of a slice's names that are not paths of the machine."""
-PACKED_SUFFIX = b".z"
-"""afio's mark of a file that is compressed on its own."""
-AS_IS = 1
-"""afio's mark, in rdev, of a regular file that is not, though its name may say so."""
 _PARTS = b".mindi/parts/"
 _LINKS = b".mindi/links/"
 _PRIVATE_FILE = 0o100600
@@ -38,7 +34,7 @@ class Headers:
 
         ``as_is`` tells afio -Z not to uncompress them, whatever the name says.
         """
-        if item.link is None:
+        if item.link is None or item.mode & 0o170000 != 0o100000:
             inode, nlink = 0, 1
         else:
             inode, nlink = self._inodes.get(item.link, len(self._inodes) + 1), found.st_nlink
@@ -51,7 +47,7 @@ class Headers:
             size=size,
             inode=inode,
             nlink=nlink,
-            rdev=AS_IS if as_is else found.st_rdev,
+            rdev=NOT_COMPRESSED if as_is else found.st_rdev,
         )
 
     def holds(self, item: Item) -> None:
@@ -86,7 +82,7 @@ class Headers:
                 item.gid,
                 item.mtime_s,
                 size=len(item.first),
-                rdev=AS_IS,
+                rdev=NOT_COMPRESSED,
             )
             return front + item.first
         inode = self._inodes.get(item.link or 0)
@@ -107,5 +103,5 @@ class Headers:
 def _of_own(name: bytes, found: os.stat_result, size: int, *, as_is: bool = True) -> bytes:
     """Return the header of an entry that is no path of the machine."""
     seconds = found.st_mtime_ns // _SECOND
-    rdev = AS_IS if as_is else 0
+    rdev = NOT_COMPRESSED if as_is else 0
     return header(name, _PRIVATE_FILE, found.st_uid, found.st_gid, seconds, size=size, rdev=rdev)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from archive.afio import TRAILER, NotArchivable
+from archive.afio import COMPRESSED_SUFFIX, TRAILER, NotArchivable
 from archive.attributes import read_flags, read_xattrs
 from archive.codec import Codec, Packing
 from archive.entry import FRAME_NUMBERS, UNSETTLED, signed64
@@ -33,7 +33,7 @@ from archive.fileread import (
     open_quietly,
     read_into,
 )
-from archive.headers import PACKED_SUFFIX, Headers
+from archive.headers import Headers
 from archive.reach import LONGEST, reachable
 from archive.slicefile import SliceFile
 from archive.slicing import FRAME_BYTES, PART_BYTES, Item, Job, Role
@@ -160,7 +160,7 @@ class _Packer:
     def _add(self, item: Item, path: bytes) -> None:
         if item.role is Role.PART:
             self._add_part(item, path)
-        elif item.role is Role.LINK:
+        elif item.role is Role.LINK and stat.S_ISREG(item.mode):
             # Its row is that of the first name: the catalog gets it last.
             self._out.put(self._headers.of_link(item))
         elif stat.S_ISREG(item.mode):
@@ -249,7 +249,7 @@ class _Packer:
         out = self._out
         packed, first, last = out.compressed_apart(data)
         if len(packed) < len(data):
-            out.put(front(len(packed), PACKED_SUFFIX, as_is=False))
+            out.put(front(len(packed), COMPRESSED_SUFFIX, as_is=False))
             out.put(packed)
             start = out.used - len(packed) + first
             return out.enter_apart(start, last - first, len(data), compressed=True)
@@ -314,6 +314,9 @@ class _Packer:
         target = os.readlink(path) if stat.S_ISLNK(found.st_mode) else None
         data = target or b""
         self._out.put(self._headers.of(item, found, len(data)) + data)
+        if item.role is Role.LINK:
+            # Its row is that of the first name. Other programs get a second FIFO, device, ...
+            return
         if stat.S_ISDIR(found.st_mode):
             descriptor = open_quietly(path, os.O_DIRECTORY)
             try:

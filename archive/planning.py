@@ -104,7 +104,7 @@ class Planner:
             if device is None:
                 device = self._devices[device_index] = self._device(device_index)
             earlier = self._earlier(path, found, device) if self._references else None
-            if regular and found.st_nlink > 1:
+            if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
                 yield from self._linked(number, path, found, device, earlier)
             elif earlier is not None and earlier.same:
                 self._copy(earlier, number)
@@ -182,11 +182,10 @@ class Planner:
         earlier: _Earlier | None = None,
     ) -> Iterator[Item]:
         """Plan what must be read: in one piece, or in parts where it is large or has holes."""
-        item = _item(Role.WHOLE, number, path, found, device)
+        item = _item(Role.WHOLE, number, path, found, device)._replace(link=link)
         if not stat.S_ISREG(found.st_mode):
             yield item
             return
-        item = item._replace(link=link)
         holes = found.st_blocks * 512 < found.st_size
         if found.st_size > PART_BYTES or holes:
             try:

@@ -42,7 +42,7 @@ class SliceFile:
         self.raw_size = 0
         self.sha256 = hashlib.sha256()
         self._path = path
-        self._per_file = packing.per_file
+        self._per_file = packing.per_file and packing.codec is not Codec.NONE
         self._codec = packing.codec
         self._compressor = _compressor(packing.codec, packing.level)
         self._file = -1

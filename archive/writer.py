@@ -24,7 +24,7 @@ from archive.catalogfile import store_catalog
 from archive.codec import Packing
 from archive.differential import Reference
 from archive.entry import FRAME_NUMBERS
-from archive.errors import CannotWrite
+from archive.errors import CannotRead, CannotWrite
 from archive.issues import Issue, IssueKind
 from archive.manifest import IssueCount, Kind, Manifest, Selected
 from archive.pack import Packed, Trouble, Workshop, pack
@@ -190,6 +190,12 @@ class _Run:
     def save(self, workers: Workers[Job, Packed]) -> None:
         """Have everything saved that must be; what changed under it, again."""
         self._pack(workers, self._planner.items(self._walk))
+        if self._walk.lost:
+            lost = [f"{os.fsdecode(c.mount.point)}: {c.words}" for c in self._walk.lost]
+            raise CannotRead(
+                "a filesystem that should have been saved cannot be read:\n" + "\n".join(lost),
+                hint="mend it, or exclude it by name (-E)",
+            )
         for attempt in range(2, _ATTEMPTS + 1):
             items = self._second_look(last=attempt == _ATTEMPTS)
             self._pack(workers, items)

@@ -241,10 +241,10 @@ class Plan:
     # All else
 
     def _content(self, entry: Entry, plain: bool) -> Iterator[Job]:
+        if entry.link is not None and not self._is_first_name(entry):
+            self._barrier = entry.id
+            return
         if entry.mode & 0o170000 == _REGULAR:
-            if entry.link is not None and not self._is_first_name(entry):
-                self._barrier = entry.id
-                return
             if entry.content is not None:
                 self._barrier = entry.id
                 yield from self._large(entry)
