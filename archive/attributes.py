@@ -94,7 +94,6 @@ _GET_FLAGS = _number(_READ, ord("f"), 1, struct.calcsize("l"))
 _SET_FLAGS = _number(_WRITE, ord("f"), 2, struct.calcsize("l"))
 # The kernel writes and reads an int, whatever the number says.
 _FLAGS = struct.Struct("=I4x")
-_NONE = bytes(_FLAGS.size)
 
 SETTABLE_FLAGS = (
     0x00000001  # s: delete securely
@@ -124,12 +123,11 @@ def read_flags(fd: int) -> int:
     Raises OSError.
     """
     try:
-        answer = fcntl.ioctl(fd, _GET_FLAGS, _NONE)
+        return _get_flags(fd) & SETTABLE_FLAGS
     except OSError as error:
         if error.errno in _NO_FLAGS:
             return 0
         raise
-    return int.from_bytes(answer[:4], sys.byteorder) & SETTABLE_FLAGS
 
 
 def write_flags(fd: int, flags: int) -> None:
@@ -140,7 +138,7 @@ def write_flags(fd: int, flags: int) -> None:
     """
     wanted = flags & SETTABLE_FLAGS
     try:
-        have = int.from_bytes(fcntl.ioctl(fd, _GET_FLAGS, _NONE)[:4], sys.byteorder)
+        have = _get_flags(fd)
     except OSError as error:
         if error.errno in _NO_FLAGS and not wanted:
             return
@@ -175,6 +173,13 @@ def _set_one_by_one(fd: int, own: int, wanted: int, error: OSError) -> None:
             taken |= flag
     if refused:
         raise OSError(error.errno, f"{error.strerror} (flags {refused:#x})") from error
+
+
+def _get_flags(fd: int) -> int:
+    answer = bytearray(_FLAGS.size)
+    fcntl.ioctl(fd, _GET_FLAGS, answer)
+    flags: int = _FLAGS.unpack(answer)[0]
+    return flags
 
 
 def _set_flags(fd: int, flags: int) -> None:
