@@ -34,6 +34,7 @@ MAX_MARKS = 1 << 18
 """In one slice; a slice has at most some 20,000 frames."""
 TRIES = 24
 """Candidates for one frame that are worth unpacking."""
+DOUBTFUL_TRIES = 2
 LOOKED_AT = 4096
 """Marks around a frame's place that are looked at."""
 
@@ -41,6 +42,7 @@ _CHUNK = 1 << 20
 _SECTOR = 4096
 _ZSTD_HEADER = 18
 _LZO_LENGTHS = struct.Struct(">II")
+_LZO_BLOCK_HEAD = 12
 _HEADER_MARK = b"0707"
 _HEADER_SIZES = {b"070707": 76, b"070727": 116}
 _LONGEST_NAME = 8192
@@ -141,15 +143,22 @@ def candidates(file: SliceFile, frame: Frame, *, anchor: Anchor | None = None) -
     """
     given = {frame.start}
     tries = TRIES
+    doubtful = DOUBTFUL_TRIES
     for at in _places(file, frame, anchor):
         if at in given or at < 0 or at + frame.size > file.size:
             continue
         given.add(at)
-        if _is_possible(file, frame, at):
-            yield at
-            tries -= 1
-            if not tries:
-                return
+        if not _is_possible(file, frame, at):
+            continue
+        if frame.codec == Codec.BZIP2 and not _ends_well(file, at + frame.size):
+            # It says nothing of its size: most of these are other frames, and slow to unpack.
+            doubtful -= 1
+            if doubtful < 0:
+                continue
+        yield at
+        tries -= 1
+        if not tries:
+            return
 
 
 def _places(file: SliceFile, frame: Frame, anchor: Anchor | None) -> Iterator[int]:
@@ -198,9 +207,25 @@ def _is_possible(file: SliceFile, frame: Frame, at: int) -> bool:
         case Codec.BZIP2:
             return file.patient_read(at, 3) == b"BZh"
         case Codec.LZO:
-            raw_size, size = _LZO_LENGTHS.unpack(file.patient_read(at, 8).ljust(8, b"\xff"))
-            return bool(0 < size <= raw_size <= lzop.BLOCK_SIZE and size <= frame.size)
+            return _are_blocks(file, frame, at)
     return True
+
+
+def _are_blocks(file: SliceFile, frame: Frame, at: int) -> bool:
+    """Tell whether a chain of LZO blocks begins at ``at`` that is as long as the frame."""
+    end, raw_left = at + frame.size, frame.raw_size
+    while at < end and raw_left > 0:
+        raw_size, size = _LZO_LENGTHS.unpack(file.patient_read(at, 8).ljust(8, b"\xff"))
+        if not 0 < size <= raw_size <= min(lzop.BLOCK_SIZE, raw_left):
+            return False
+        raw_left -= raw_size
+        at += _LZO_BLOCK_HEAD + size
+    return at == end and not raw_left
+
+
+def _ends_well(file: SliceFile, end: int) -> bool:
+    """Tell whether at ``end`` another frame or entry begins, or nothing more."""
+    return end == file.size or file.patient_read(end, 4)[:3] in {b"BZh", _HEADER_MARK[:3]}
 
 
 def _zstd_size(header: bytes) -> int:

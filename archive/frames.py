@@ -25,6 +25,8 @@ from archive.setfolder import slice_path
 CACHE_BYTES = 32 << 20
 """Unpacked frames that a reader keeps; files of a frame are mostly read one after the other."""
 OPEN_SLICES = 8
+MAX_LOST = 10_000
+"""Lost frames that are remembered, so as not to look for them for each of their files."""
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class FrameReader:
         self._cache: OrderedDict[Frame, bytes] = OrderedDict()
         self._cached = 0
         self._slices: OrderedDict[tuple[int, int], SliceFile] = OrderedDict()
+        self._lost: dict[Frame, tuple[int, FrameLost]] = {}
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_frame_reader, (self.members, self.cache_bytes))
@@ -88,6 +91,7 @@ class FrameReader:
         self._slices.clear()
         self._cache.clear()
         self._cached = 0
+        self._lost.clear()
 
     def read(self, frame: Frame) -> bytes:
         """Return the ``raw_size`` bytes that a frame holds.
@@ -99,7 +103,12 @@ class FrameReader:
             self._cache.move_to_end(frame)
             return held
         _check(frame)
-        at, raw = next(self._attempts(frame, None))
+        self._refuse_lost(frame)
+        try:
+            at, raw = next(self._attempts(frame, None))
+        except FrameLost as error:
+            self._note_lost(frame, error)
+            raise
         if frame.codec != Codec.NONE:
             self._moved(frame, at)
         self._keep(frame, raw)
@@ -122,6 +131,24 @@ class FrameReader:
             return next(self._attempts(part, None))[1]
         return self.read(frame)[start : start + size]
 
+    def fetch(self, frame: Frame, start: int, size: int, *, digest: bytes, name: bytes) -> bytes:
+        """Return a part as ``read_part`` does, checked by its SHA-256; look for it if need be.
+
+        ``name`` is that of the file, or of the part's entry in the slice. Raises FrameLost.
+        """
+        per_entry = frame.codec == Codec.NONE or self._member(frame).suffix == Codec.NONE.suffix
+        try:
+            data = self.read_part(frame, start, size)
+        except FrameLost:
+            if not per_entry:
+                raise
+        else:
+            if hashlib.sha256(data).digest() == digest:
+                return data
+        if frame.codec != Codec.NONE:
+            name += b".z"
+        return self.rescue(frame, start, size, digest=digest, name=name)
+
     def rescue(
         self, frame: Frame, start: int, size: int, *, digest: bytes, name: bytes | None = None
     ) -> bytes:
@@ -131,13 +158,15 @@ class FrameReader:
         wherever they may have moved. ``name`` is that of the part's entry in the slice, by which
         bytes without compression are found.
         """
-        _check(frame)
         part, inner, anchor = frame, start, None
         if frame.codec == Codec.NONE:
             part = Frame(*frame[:3], frame.start + start, size, size, Codec.NONE)
             inner, anchor = 0, Anchor(name, 0) if name else None
         elif name and self._member(frame).suffix == Codec.NONE.suffix:
             anchor = Anchor(name, 0)
+        _check(part)
+        if anchor is None:
+            self._refuse_lost(part)
         for at, raw in self._attempts(part, anchor):
             found = raw[inner : inner + size]
             if len(found) == size and hashlib.sha256(found).digest() == digest:
@@ -172,6 +201,20 @@ class FrameReader:
         except OSError as error:
             words = error.strerror or str(error)
         raise FrameLost(f"{self._place(frame)}: {words}", frame.number)
+
+    def _note_lost(self, frame: Frame, error: FrameLost) -> None:
+        """Remember that a frame is lost, for all the files that it held, until one has moved."""
+        if len(self._lost) >= MAX_LOST:
+            self._lost.clear()
+        file = self._slices.get((frame.member, frame.slice))
+        self._lost[frame] = (file.shift if file else 0, error)
+
+    def _refuse_lost(self, frame: Frame) -> None:
+        shift, error = self._lost.get(frame, (0, None))
+        if error is not None:
+            file = self._slices.get((frame.member, frame.slice))
+            if file is None or file.shift == shift:
+                raise FrameLost(error.message, error.frame, hint=error.hint)
 
     def _moved(self, frame: Frame, at: int) -> None:
         file = self._slice(frame)

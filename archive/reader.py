@@ -180,10 +180,7 @@ def _checked(
     frame = backup.catalog.frame(number)
     if frame is None:
         raise SetDamaged(f"the catalog is wrong: it has no frame {number}, where {name!r} would be")
-    data = frames.read_part(frame, start, size)
-    if hashlib.sha256(data).digest() == digest:
-        return data
-    return frames.rescue(frame, start, size, digest=digest, name=name)
+    return frames.fetch(frame, start, size, digest=digest, name=name)
 
 
 def _no_digest(entry: Entry) -> SetDamaged:
