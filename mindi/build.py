@@ -7,8 +7,10 @@ import os
 import platform
 import textwrap
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from initramfs.codec import Codec
 from initramfs.compress import default_level
@@ -25,6 +27,7 @@ from mindi.record import (
     AbsentFirmware,
     AbsentTool,
     ImageRecord,
+    MediumFile,
     ToolRecord,
     make_record,
     with_record,
@@ -34,6 +37,9 @@ from mindi.spec import ImageSpec, Output, Selection
 from mindi.tools import BootFirmware
 from mindi.version import version
 from restore.contract import Mode
+
+if TYPE_CHECKING:
+    from mindi.bootfiles import BootFiles
 
 _READ_BYTES = 1 << 20
 
@@ -50,6 +56,7 @@ class BuildReport:
     unpacked_bytes: int
     kernel: Path
     kernel_version: str
+    kernel_package: str | None
     selection: Selection
     codec: Codec
     level: int
@@ -76,7 +83,7 @@ class BuildReport:
         selection = "this machine" if self.selection is Selection.HOST_ONLY else "any machine"
         lines = [
             f"{self.file}: {_mib(self.size_bytes)}, for {selection}",
-            f"  kernel       Linux {self.kernel_version} ({self.kernel})",
+            f"  kernel       Linux {self.kernel_version} ({self.kernel_package or self.kernel})",
             f"  initrd       {_mib(self.initrd_bytes)} {self.codec} -{self.level}, "
             f"{_mib(self.unpacked_bytes)} in memory, {self.entries} entries",
             f"  modules      {self.modules}, with {self.firmware} firmware files"
@@ -120,7 +127,9 @@ def build(spec: ImageSpec, teller: Narrator) -> BuildReport:
         packed = _write_initramfs(spec, sources, composition, record, teller)
         boots: tuple[str, ...] = ()
     else:
-        packed, boots = _write_iso(spec, sources, composition, record, teller)
+        boot = _boot_files(sources, record.architecture, teller)
+        record = replace(record, medium=_medium_files(sources, boot))
+        packed, boots = _write_iso(spec, sources, composition, record, boot, teller)
     return BuildReport(
         file=spec.file,
         output=spec.output,
@@ -130,6 +139,7 @@ def build(spec: ImageSpec, teller: Narrator) -> BuildReport:
         unpacked_bytes=packed.unpacked_bytes,
         kernel=sources.kernel.image,
         kernel_version=sources.kernel.version,
+        kernel_package=sources.kernel_package,
         selection=spec.selection,
         codec=codec,
         level=level,
@@ -269,20 +279,37 @@ def _check_digest(found: str, expected: str, file: Path) -> None:
         )
 
 
+def _boot_files(sources: Sources, architecture: str, teller: Narrator) -> BootFiles:
+    from mindi.bootfiles import find_boot_files
+
+    boot = find_boot_files(sources.boot_roots, architecture=architecture)
+    for line in boot.lacking:
+        teller.say(line)
+    return boot
+
+
+def _medium_files(sources: Sources, boot: BootFiles) -> Mapping[str, MediumFile]:
+    from mindi.mediumfiles import medium_files
+
+    return medium_files(
+        boot,
+        kernel=sources.kernel_origin,
+        initrd=sources.words(sources.root.path),
+        origin=sources.origin,
+    )
+
+
 def _write_iso(
     spec: ImageSpec,
     sources: Sources,
     composition: Composition,
     record: ImageRecord,
+    boot: BootFiles,
     teller: Narrator,
 ) -> tuple[Packed, tuple[str, ...]]:
-    from mindi.bootfiles import find_boot_files
     from mindi.iso import IsoSpec, write_iso
     from mindi.menu import image_title, rescue_menu
 
-    boot = find_boot_files(sources.boot_roots, architecture=record.architecture)
-    for line in boot.lacking:
-        teller.say(line)
     host = spec.host_name if spec.selection is Selection.HOST_ONLY else "any machine"
     menu = rescue_menu(
         image_title(host, spec.timestamp_s),

@@ -14,14 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from initramfs.cpio import CpioMember
-from mindi.image import Image, open_image
+from mindi.image import ON_MEDIUM, Image, open_image
 from mindi.plainwords import printable, size_words
 from mindi.record import ImageRecord
 from mindi.timeless import Timeless
 from restore.contract import IMAGE_RECORD
-
-ON_MEDIUM = "iso:"
-"""Stands before the paths of files that are on the ISO, outside the initrd."""
 
 _DATES = frozenset({"created_s"})
 

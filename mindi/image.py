@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pycdlib import PyCdlib
 
 RECORD_LIMIT_BYTES = 64 << 20
+ON_MEDIUM = "iso:"
+"""Stands before the paths of files that are on the ISO, outside the initrd."""
+
 # The last frame of an initrd holds little more than the trailer (initramfs.pack).
 _LAST_FRAME_BYTES = 4096
 _LAST_FRAME_LIMITS = Limits(unpacked_bytes=64 << 10)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import struct
 import uuid
 from collections.abc import Callable, Mapping
@@ -30,8 +29,13 @@ from mindi.isolayout import (
     BOOT_INFO_END,
     BOOT_INFO_START,
     CATALOG_PATH,
+    DIRECTORY_MODE,
     ESP_PATH,
+    FILE_MODE,
+    GRUB_MENU_PATH,
+    INFO_PATH,
     ISO_BLOCK_BYTES,
+    ISOLINUX_MENU_PATH,
     ISOLINUX_PATH,
     LABEL_CHARACTERS,
     MBR_CODE_PATH,
@@ -49,8 +53,6 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all; the bytes count twice, once written, once read."""
 
-FILE_MODE = stat.S_IFREG | 0o444
-DIRECTORY_MODE = stat.S_IFDIR | 0o555
 COPY_BYTES = 4 * 1024 * 1024
 # isolinux.bin loads the rest of itself (El Torito's load size, in 512-byte sectors).
 ISOLINUX_LOAD_SECTORS = 4
@@ -144,7 +146,7 @@ def _contents(spec: IsoSpec, identity: uuid.UUID) -> dict[str, Content]:
     """Return all files of the image, in the order in which their data lies on it."""
     mark = id_path(identity)
     contents: dict[str, Content] = {
-        "/.disk/info": f"{spec.menu.title}\n".encode(),
+        INFO_PATH: f"{spec.menu.title}\n".encode(),
         mark: f"{identity}\n".encode(),
     }
     if spec.boot.bios is not None:
@@ -153,12 +155,12 @@ def _contents(spec: IsoSpec, identity: uuid.UUID) -> dict[str, Content]:
             contents[f"/isolinux/{module.name}"] = module
         if spec.boot.bios.mbr is not None:
             contents[MBR_CODE_PATH] = read_loader(spec.boot.bios.mbr)
-        contents["/isolinux/isolinux.cfg"] = render_isolinux(spec.menu).encode()
+        contents[ISOLINUX_MENU_PATH] = render_isolinux(spec.menu).encode()
     if spec.boot.uefi:
         loaders = efi_files(spec.boot, identity)
         contents[ESP_PATH] = system_partition(loaders, identity, timestamp_s=spec.timestamp_s)
         contents.update(loaders)
-        contents["/boot/grub/grub.cfg"] = render_grub(spec.menu, mark=mark).encode()
+        contents[GRUB_MENU_PATH] = render_grub(spec.menu, mark=mark).encode()
     contents[spec.menu.kernel] = spec.kernel
     contents[spec.menu.initrd] = spec.initrd
     for path, source in sorted(spec.extra.items()):

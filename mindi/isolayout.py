@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pycdlib import PyCdlib
 
 ISO_BLOCK_BYTES = 2048
+FILE_MODE = stat.S_IFREG | 0o444
+DIRECTORY_MODE = stat.S_IFDIR | 0o555
 LABEL_CHARACTERS = 32
 """What there is room for in a volume identifier (ECMA-119, 8.4.7)."""
 
 KERNEL_PATH = "/boot/vmlinuz"
 INITRD_PATH = "/boot/initrd.img"
+GRUB_MENU_PATH = "/boot/grub/grub.cfg"
 ISOLINUX_PATH = "/isolinux/isolinux.bin"
+ISOLINUX_MENU_PATH = "/isolinux/isolinux.cfg"
 MBR_CODE_PATH = "/isolinux/isohdpfx.bin"
 """The boot code that is in the image's first sector, as a file, so that it can be checked."""
 
 ESP_PATH = "/efi.img"
 CATALOG_PATH = "/boot.cat"
+INFO_PATH = "/.disk/info"
 ID_FOLDER = "/.disk/id/"
 """Holds one file, named after the image's identity."""
 

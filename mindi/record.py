@@ -10,7 +10,7 @@ import json
 import re
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from initramfs.closure import Because, Entry, FileClosure, Kind
@@ -61,11 +61,23 @@ class RecordedEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class MediumFile:
+    """A file of an ISO outside of its initrd: where it was taken from, and all its reasons.
+
+    ``source`` is for people to read, None where the build made the file.
+    """
+
+    source: str | None
+    because: tuple[Because, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """All that an image tells of itself.
 
     ``entries`` are by path, in the order of the tree; the record's own is among them, its size
-    given as 0. ``created_s`` is in seconds since 1970, ``level`` 0 to 9.
+    given as 0. ``medium`` are the files of an ISO, see mindi/mediumfiles.py. ``created_s`` is in
+    seconds since 1970, ``level`` 0 to 9.
     """
 
     mindi_version: str
@@ -82,6 +94,7 @@ class ImageRecord:
     firmware_absent: tuple[AbsentFirmware, ...]
     modules: tuple[str, ...]
     entries: Mapping[str, RecordedEntry]
+    medium: Mapping[str, MediumFile] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def libraries(self) -> int:
@@ -115,6 +128,10 @@ class ImageRecord:
             "tools_absent": [[tool.name, tool.package] for tool in self.tools_absent],
             "firmware_absent": [[blob.name, blob.module] for blob in self.firmware_absent],
             "modules": list(self.modules),
+            "medium": {
+                path: [_reasons_json(file.because), *([file.source] if file.source else [])]
+                for path, file in self.medium.items()
+            },
         }
         lines = [
             f"{json.dumps(path)}:{json.dumps(_entry_json(entry), separators=(',', ':'))}"
@@ -156,6 +173,11 @@ class ImageRecord:
             entries=MappingProxyType(
                 {path: _read_entry(row) for path, row in fields.named_rows("entries")}
             ),
+            medium=MappingProxyType(
+                {path: _read_file(row) for path, row in fields.named_rows("medium")}
+                if fields.has("medium")
+                else {}
+            ),
         )
 
 
@@ -175,6 +197,7 @@ def make_record(
     tools_absent: Iterable[AbsentTool],
     firmware_absent: Iterable[AbsentFirmware],
     modules: Iterable[str],
+    medium: Mapping[str, MediumFile] = MappingProxyType({}),
 ) -> ImageRecord:
     """Return the record of an image that holds ``closure`` and the record itself."""
     whole = _placed(closure, b"")
@@ -198,6 +221,7 @@ def make_record(
                 for entry in whole
             }
         ),
+        medium=MappingProxyType(dict(medium)),
     )
 
 
@@ -220,9 +244,12 @@ def _placed(closure: FileClosure, content: bytes) -> FileClosure:
 
 
 def _entry_json(entry: RecordedEntry) -> list[object]:
-    reasons = [[reason.what, reason.by] if reason.by else [reason.what] for reason in entry.because]
-    row: list[object] = [entry.mode, entry.size_bytes, reasons]
+    row: list[object] = [entry.mode, entry.size_bytes, _reasons_json(entry.because)]
     return row if entry.target is None else [*row, entry.target]
+
+
+def _reasons_json(reasons: Iterable[Because]) -> list[list[str]]:
+    return [[reason.what, reason.by] if reason.by else [reason.what] for reason in reasons]
 
 
 def _read_entry(row: Fields) -> RecordedEntry:
@@ -230,8 +257,16 @@ def _read_entry(row: Fields) -> RecordedEntry:
         mode=row.number(0),
         size_bytes=row.number(1),
         target=row.text(3) if len(row) > 3 else None,
-        because=tuple(
-            Because(reason.text(0), reason.text(1) if len(reason) > 1 else None)
-            for reason in row.rows(2)
-        ),
+        because=_read_reasons(row, 2),
+    )
+
+
+def _read_file(row: Fields) -> MediumFile:
+    return MediumFile(row.text(1) if len(row) > 1 else None, _read_reasons(row, 0))
+
+
+def _read_reasons(row: Fields, key: int) -> tuple[Because, ...]:
+    return tuple(
+        Because(reason.text(0), reason.text(1) if len(reason) > 1 else None)
+        for reason in row.rows(key)
     )

@@ -37,6 +37,10 @@ class Fields:
     def __len__(self) -> int:
         return len(self._value)
 
+    def has(self, key: str) -> bool:
+        """Tell whether an object has ``key``."""
+        return isinstance(self._value, dict) and key in self._value
+
     def text(self, key: Key) -> str:
         """Return the string at ``key``."""
         value = self._get(key)

@@ -1,22 +1,28 @@
-"""Why something is in an image: answers from the image's record (``mindi why``)."""
+"""Why something is in an image: answers from the image's record (``mindi why``).
+
+Paths of the medium, outside of the initrd, have ``iso:`` before them in answers, and may have it
+in questions.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from initramfs.closure import Because, chain
 from initramfs.errors import ImageError
 from initramfs.rootfs import MAX_LINKS
-from mindi.image import open_image
+from mindi.image import ON_MEDIUM, Image, open_image
+from mindi.isolayout import FILE_MODE, ID_FOLDER
 from mindi.plainwords import printable, size_words
-from mindi.record import RecordedEntry
+from mindi.record import MediumFile, RecordedEntry
 
 _CLOSE_MATCHES = 5
+_UNTOLD = Because("on the medium; the image's record does not say why")
 
 
 class NotInImage(ImageError):
@@ -27,7 +33,11 @@ class NotInImage(ImageError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Why one path is in an image: all its reasons, and the first followed back to a seed."""
+    """Why one path is in an image: all its reasons, and the first followed back to a seed.
+
+    ``source`` says where a file of the medium was taken from; None for what was made, and for all
+    that is in the initrd.
+    """
 
     path: str
     mode: int
@@ -35,6 +45,7 @@ class Answer:
     target: str | None
     because: tuple[Because, ...]
     chain: tuple[Because, ...]
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,8 @@ class Why:
             arrow = f" -> {printable(answer.target)}" if answer.target is not None else ""
             size = f"  {size_words(answer.size_bytes)}" if stat.S_ISREG(answer.mode) else ""
             lines.append(f"{printable(answer.path)}{arrow}{size}")
+            if answer.source is not None:
+                lines.append(f"    from {printable(answer.source)}")
             lines += [f"    {printable(str(reason))}" for reason in answer.chain]
             others = answer.because[1:]
             if others:
@@ -59,7 +72,7 @@ class Why:
         return "\n".join(lines) + "\n"
 
     def to_json(self) -> dict[str, object]:
-        """Return asked, and answers: path, mode, size_bytes, target, because, chain.
+        """Return asked, and answers: path, mode, size_bytes, target, source, because, chain.
 
         ``because`` is all reasons, ``chain`` the first reasons back to a seed; each reason is
         an object of ``what`` and ``by``, the path that asked, null in a seed.
@@ -72,6 +85,7 @@ class Why:
                     "mode": f"{answer.mode:06o}",
                     "size_bytes": answer.size_bytes,
                     "target": answer.target,
+                    "source": answer.source,
                     "because": [_reason_json(reason) for reason in answer.because],
                     "chain": [_reason_json(reason) for reason in answer.chain],
                 }
@@ -83,19 +97,62 @@ class Why:
 def why(path: Path, asked: str) -> Why:
     """Say why ``asked`` is in the image at ``path``.
 
-    ``asked`` is a path of the image (links in it are followed), the end of one, or just a
-    name: of a program, a library, a kernel module. Raises NotInImage, with what is close.
+    ``asked`` is a path of the initrd (links in it are followed) or of the medium, the end of one,
+    or just a name: of a program, a library, a kernel module. Raises NotInImage, with what is
+    close.
     """
-    record = open_image(path).record
-    found = _find(record.entries, asked)
-    if not found:
-        names = {name for entry in record.entries for name in (entry, entry.rpartition("/")[2])}
-        close = difflib.get_close_matches(asked, sorted(names), n=_CLOSE_MATCHES)
+    image = open_image(path)
+    entries = image.record.entries
+    inside = () if asked.startswith(ON_MEDIUM) else _find(entries, asked)
+    outside = _find_on_medium(image.files, asked)
+    if not inside and not outside:
+        paths = (*entries, *image.files)
+        names = {name for entry in paths for name in (entry, entry.rpartition("/")[2])}
+        close = difflib.get_close_matches(
+            asked.removeprefix(ON_MEDIUM), sorted(names), n=_CLOSE_MATCHES
+        )
         raise NotInImage(
             f"{asked} is not in {path}",
             hint="close to it are: " + ", ".join(close) if close else None,
         )
-    return Why(asked, tuple(_answer(record.entries, name) for name in found))
+    answers = [_answer(entries, name) for name in inside]
+    answers += [_answer_on_medium(image, name) for name in outside]
+    return Why(asked, tuple(answers))
+
+
+def _find_on_medium(files: Iterable[str], asked: str) -> tuple[str, ...]:
+    """Return the files that ``asked`` means: itself, all in that folder, or all of its name."""
+    place = asked.removeprefix(ON_MEDIUM)
+    if not place.startswith("/"):
+        return tuple(sorted(file for file in files if file.endswith(f"/{place}")))
+    folder = place.rstrip("/") + "/"
+    if folder == "/" and place == asked:
+        return ()  # the root of the initrd is meant
+    return tuple(sorted(file for file in files if file == place or file.startswith(folder)))
+
+
+def _answer_on_medium(image: Image, path: str) -> Answer:
+    known = image.record.medium
+    # The name is made of the image as it is, its record among it.
+    key = ID_FOLDER if path.startswith(ID_FOLDER) else path
+    file = known.get(key, MediumFile(None, (_UNTOLD,)))
+
+    def reasons(by: str) -> tuple[Because, ...]:
+        return known[by].because if by in known else ()
+
+    return Answer(
+        path=f"{ON_MEDIUM}{path}",
+        mode=FILE_MODE,
+        size_bytes=image.files[path].size_bytes,
+        target=None,
+        because=tuple(map(_on_medium, file.because)),
+        chain=tuple(map(_on_medium, chain(key, reasons) or file.because)),
+        source=file.source,
+    )
+
+
+def _on_medium(reason: Because) -> Because:
+    return reason if reason.by is None else Because(reason.what, f"{ON_MEDIUM}{reason.by}")
 
 
 def _answer(entries: Mapping[str, RecordedEntry], path: str) -> Answer:

@@ -127,6 +127,7 @@ def build_json() -> object:
         unpacked_bytes=1,
         kernel=Path("vmlinuz"),
         kernel_version="6.1",
+        kernel_package="linux-image-6.1 6.1-1",
         selection=Selection.GENERIC,
         codec=Codec.ZSTD,
         level=4,

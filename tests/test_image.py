@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from initramfs.closure import FileClosure
+from initramfs.closure import Because, FileClosure
 from initramfs.codec import Codec
 from initramfs.cpio import read_cpio
 from initramfs.errors import InputError
 from initramfs.unpack import InitrdReader
 from mindi.image import Medium, open_image
 from mindi.isolayout import INITRD_PATH
-from mindi.record import RECORD_VERSION, ImageRecord
+from mindi.record import RECORD_VERSION, ImageRecord, MediumFile
 from restore.contract import IMAGE_RECORD
 from tests.support.initrds import (
     SEED,
@@ -84,6 +84,22 @@ def test_the_record_is_in_the_first_frame(tmp_path: Path) -> None:
 def test_a_record_comes_back(closure: FileClosure) -> None:
     data = record_json(closure)
     assert ImageRecord.from_json(data).to_json() == data
+
+
+def test_a_record_without_a_medium_is_read(closure: FileClosure) -> None:
+    fields = json.loads(record_json(closure))
+    assert fields.pop("medium") == {}
+    assert ImageRecord.from_json(json.dumps(fields).encode()).medium == {}
+
+
+def test_a_medium_comes_back(closure: FileClosure) -> None:
+    medium = {
+        "/boot/vmlinuz": MediumFile("there", (Because("started by", "/menu"), Because("so"))),
+        "/menu": MediumFile(None, (Because("made"),)),
+    }
+    content = recorded(closure, medium=medium).entries[IMAGE_RECORD].content
+    assert content is not None
+    assert ImageRecord.from_json(content).medium == medium
 
 
 def test_a_record_tells_of_every_path(closure: FileClosure) -> None:

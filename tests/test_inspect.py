@@ -126,7 +126,11 @@ def test_verifying_an_iso_reads_its_initrd_and_all_files(
     whole = inspect(image, verify=True).verified
     assert whole is not None
     found = inspect(written_iso(tmp_path / "iso", closure), verify=True)
-    assert found.verified == replace(whole, files=18)
+    assert found.verified is not None
+    # Its record tells of the medium too.
+    unpacked_bytes = found.verified.unpacked_bytes
+    assert unpacked_bytes > whole.unpacked_bytes
+    assert found.verified == replace(whole, files=18, unpacked_bytes=unpacked_bytes)
     assert "18 files of the medium have their SHA-256" in found.to_text()
 
 
@@ -242,6 +246,99 @@ def test_a_circle_of_links_ends(tmp_path: Path) -> None:
     builder.add_link("/a", "b", SEED)
     builder.add_link("/b", "a", SEED)
     assert paths(image_file(tmp_path / "image", builder.build()), "/a")[0] == "/a"
+
+
+# --- why, of the medium
+
+
+@pytest.fixture
+def iso(closure: FileClosure, tmp_path: Path) -> Path:
+    return written_iso(tmp_path / "iso", closure)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("/boot/vmlinuz", ["iso:/boot/vmlinuz"]),
+        ("iso:/boot/vmlinuz", ["iso:/boot/vmlinuz"]),
+        ("initrd.img", ["iso:/boot/initrd.img"]),
+        ("iso:isolinux.bin", ["iso:/isolinux/isolinux.bin"]),
+        ("/efi.img", ["iso:/efi.img"]),
+        (
+            "/EFI",
+            [f"iso:/EFI/BOOT/{name}" for name in ("BOOTX64.EFI", "grubx64.efi", "mmx64.efi")],
+        ),
+        ("/usr/sbin/lvm", ["/usr/sbin/lvm"]),
+    ],
+)
+def test_a_question_finds_what_is_on_the_medium(asked: str, found: list[str], iso: Path) -> None:
+    assert paths(iso, asked) == found
+
+
+@pytest.mark.parametrize("asked", ["iso:/usr/sbin/lvm", "iso:lvm", "/boot/vmlinuzz", "/vmlinuz"])
+def test_what_is_not_on_the_medium_is_an_error(asked: str, iso: Path) -> None:
+    with pytest.raises(NotInImage, match=f"{asked} is not in"):
+        why(iso, asked)
+
+
+def test_what_is_close_on_the_medium_is_told(iso: Path) -> None:
+    with pytest.raises(NotInImage) as raised:
+        why(iso, "vmlinus")
+    assert "vmlinuz" in str(raised.value.hint)
+
+
+def test_all_that_is_on_the_medium_says_where_it_is_from(iso: Path) -> None:
+    """Every file, and those that were taken from somewhere are what is there."""
+    image = open_image(iso)
+    answers = {answer.path.removeprefix("iso:"): answer for answer in why(iso, "iso:/").answers}
+    assert set(answers) == set(image.files)
+    taken = {path: answer.source for path, answer in answers.items() if answer.source}
+    assert taken.pop("/boot/initrd.img") == "the test"
+    assert len(taken) == 11
+    isolinux = taken.pop("/isolinux/isolinux.bin")  # has a table of its own in it
+    assert isolinux is not None
+    assert Path(isolinux).name == "isolinux.bin"
+    for path, source in taken.items():
+        assert source is not None
+        assert b"".join(image.chunks(image.files[path])) == Path(source).read_bytes(), path
+
+
+def test_all_that_is_on_the_medium_has_a_reason_of_its_own(iso: Path) -> None:
+    image = open_image(iso)
+    for answer in why(iso, "iso:/").answers:
+        assert answer.chain[-1].by is None, answer
+        assert "does not say" not in answer.chain[-1].what, answer
+        for reason in (*answer.because, *answer.chain):
+            assert reason.by is None or reason.by.removeprefix("iso:") in image.files, answer
+
+
+def test_the_chain_of_the_kernel_goes_back_to_the_firmware(iso: Path) -> None:
+    [answer] = why(iso, "/boot/vmlinuz").answers
+    assert [reason.by for reason in answer.chain] == [
+        "iso:/isolinux/isolinux.cfg",
+        "iso:/isolinux/isolinux.bin",
+        None,
+    ]
+    assert str(answer.because[1]) == "started by iso:/boot/grub/grub.cfg"
+
+
+def test_the_words_and_the_json_have_the_source(iso: Path) -> None:
+    found = why(iso, "BOOTX64.EFI")
+    source = str(found.answers[0].source)
+    assert source.endswith("/usr/lib/shim/shimx64.efi.signed")
+    assert f"    from {source}\n" in found.to_text()
+    [answer] = json.loads(json.dumps(found.to_json()))["answers"]
+    assert (answer["source"], answer["mode"]) == (source, "100444")
+    assert answer["because"] == [
+        {"what": "shim, for Secure Boot, copied into", "by": "iso:/efi.img"}
+    ]
+
+
+def test_a_medium_that_its_record_does_not_know_is_told_of(image: Path, tmp_path: Path) -> None:
+    other = iso_file(tmp_path / "iso", image, tmp_path / "tree")
+    [answer] = why(other, "/boot/vmlinuz").answers
+    assert (answer.source, answer.size_bytes) == (None, 6)
+    assert "does not say why" in str(answer.chain[0])
 
 
 # --- diff

@@ -8,8 +8,9 @@ import os
 import random
 import stat
 import subprocess
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from initramfs.closure import Because, ClosureBuilder, FileClosure
 from initramfs.codec import Codec
@@ -19,8 +20,16 @@ from initramfs.unpack import unpack
 from mindi.bootfiles import find_boot_files
 from mindi.iso import IsoSpec, write_iso
 from mindi.isolayout import INITRD_PATH
+from mindi.mediumfiles import medium_files
 from mindi.menu import image_title, rescue_menu
-from mindi.record import AbsentFirmware, AbsentTool, ToolRecord, make_record, with_record
+from mindi.record import (
+    AbsentFirmware,
+    AbsentTool,
+    MediumFile,
+    ToolRecord,
+    make_record,
+    with_record,
+)
 from mindi.spec import Output, Selection
 from tests.support.bootroot import boot_tree, made
 from tests.support.tools import require_tool
@@ -101,7 +110,11 @@ def packed(
 
 
 def recorded(
-    closure: FileClosure, *, created_s: int = TIMESTAMP_S, architecture: str = "x86_64"
+    closure: FileClosure,
+    *,
+    created_s: int = TIMESTAMP_S,
+    architecture: str = "x86_64",
+    medium: Mapping[str, MediumFile] = MappingProxyType({}),
 ) -> FileClosure:
     """Return ``closure`` with a record of some facts."""
     record = make_record(
@@ -119,6 +132,7 @@ def recorded(
         tools_absent=[AbsentTool("nvme", "nvme-cli")],
         firmware_absent=[AbsentFirmware("lost.bin", "e1000")],
         modules=["nvme", "dm_mod"],
+        medium=medium,
     )
     return with_record(closure, record)
 
@@ -147,7 +161,10 @@ def written_iso(
     boot = find_boot_files([boot_tree(folder / "boot").root()], architecture="x86_64")
     kernel, initrd, out = folder / "kernel", folder / "initrd", folder / "image.iso"
     kernel.write_bytes(made("kernel", 100_000))
-    initrd.write_bytes(packed(recorded(closure, created_s=created_s))[0])
+    medium = medium_files(
+        boot, kernel=str(kernel), initrd="the test", origin=lambda file, root: str(file)
+    )
+    initrd.write_bytes(packed(recorded(closure, created_s=created_s, medium=medium))[0])
     menu = rescue_menu(image_title("host", created_s), kernel_arguments=words)
     write_iso(IsoSpec(kernel, initrd, menu, boot, "TEST", created_s), out)
     return out
