@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,6 +128,57 @@ def test_findmnt_finds_the_same_mounts() -> None:
     assert [
         [row[0], row[1].decode("unicode_escape").encode("latin-1"), row[2]] for row in rows
     ] == (sorted(ours))
+
+
+HOLDERS = """
+import os, re, sys
+from pathlib import Path
+from archive.mounts import MountTable, parse_mountinfo
+table = MountTable(parse_mountinfo(Path("/proc/self/mountinfo").read_bytes()))
+seen = 0
+for point in {mount.point for mount in parse_mountinfo(Path("/proc/self/mountinfo").read_bytes())}:
+    try:
+        fd = os.open(point, os.O_PATH)
+    except OSError:
+        continue
+    number = int(re.search(r"mnt_id:\\s*(\\d+)", Path(f"/proc/self/fdinfo/{fd}").read_text())[1])
+    os.close(fd)
+    seen += 1
+    if table.holder(point).number != number:
+        print(point, number, table.holder(point))
+print(seen > 3)
+"""
+"""Compares what the kernel says of each mount point with what we make of mountinfo."""
+
+STACKED = """
+set -e
+mkdir "$1/a" "$1/a/b"
+mount -t tmpfs one "$1/a/b"
+mkdir "$1/a/b/c"
+mount -t tmpfs two "$1/a/b/c"
+mount -t tmpfs three "$1/a"
+mkdir "$1/a/b" "$1/a/x"
+mount -t tmpfs four "$1/a/x"
+mount -t tmpfs five "$1/a/x"
+mount -t tmpfs six "$1/a/x"
+"""
+
+
+def test_the_kernel_sees_the_same_mounts_at_their_points() -> None:
+    done = subprocess.run([sys.executable, "-c", HOLDERS], check=True, capture_output=True)
+    assert done.stdout == b"True\n"
+
+
+def test_the_kernel_sees_the_same_mounts_where_they_are_stacked(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    unshare = require_tool("unshare", package="util-linux")
+    script = f"{STACKED}\nexec {shlex.quote(sys.executable)} -c {shlex.quote(HOLDERS)}"
+    argv = [unshare, "--mount", "sh", "-c", script, "sh", tmp_path]
+    done = subprocess.run(argv, check=False, capture_output=True)
+    if done.returncode and b"ermi" in done.stderr:
+        pytest.skip("no mount namespaces here")
+    assert (done.stdout, done.stderr) == (b"True\n", b"")
 
 
 # Identities
