@@ -10,17 +10,35 @@ import json
 import os
 import platform
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench.chroot import Chroot, prepare
+from bench.archiverows import (
+    ArchiveBench,
+    again_rows,
+    gzip_rows,
+    million_rows,
+    version_of,
+    zstd_rows,
+)
+from bench.chroot import prepare
 from bench.measure import Row, table
 from bench.rows import Bench, initrd_rows, iso_rows, prepare_output, start_rows, warm_rows
 from initramfs.errors import ImageError
 from mindi.cachefolder import cache_folder
 
 _HOUSE = Path(__file__).parent.parent.resolve()
+_COMMANDS = _HOUSE / ".venv" / "bin"
 
-_PARTS = {"initrd": initrd_rows, "warm": warm_rows, "iso": iso_rows, "start": start_rows}
+_IMAGE_PARTS = {"initrd": initrd_rows, "warm": warm_rows, "iso": iso_rows, "start": start_rows}
+_ARCHIVE_PARTS = {
+    "zstd": zstd_rows,
+    "gzip": gzip_rows,
+    "again": again_rows,
+    "million": million_rows,
+}
+_PARTS = (*_IMAGE_PARTS, *_ARCHIVE_PARTS)
 
 
 def main() -> int:
@@ -37,15 +55,14 @@ def main() -> int:
         parser.error(f"unknown part: {' '.join(sorted(unknown))}")
     logs = _HOUSE / "build" / "bench"
     logs.mkdir(parents=True, exist_ok=True)
+    wanted = arguments.parts or _PARTS
+    rows: list[Row] = []
+    peers: dict[str, str] = {}
     try:
-        _say("preparing a Debian 12 tree with dracut, initramfs-tools and ReaR")
-        chroot = prepare(cache_folder(os.environ), _HOUSE, log=logs / "mmdebstrap.log")
-        bench = Bench(chroot, logs, arguments.runs, str(_HOUSE / ".venv/bin/mindi"))
-        prepare_output(bench)
-        rows: list[Row] = []
-        for name in arguments.parts or _PARTS:
-            _say(f"measuring: {name}")
-            rows += _PARTS[name](bench)
+        if set(wanted) & set(_IMAGE_PARTS):
+            rows += _measure_images(wanted, logs, arguments.runs, peers)
+        if set(wanted) & set(_ARCHIVE_PARTS):
+            rows += _measure_archives(wanted, arguments.runs, peers)
     except ImageError as error:
         sys.stderr.write(f"bench: error: {error.message}\n")
         if error.hint:
@@ -54,13 +71,41 @@ def main() -> int:
     sys.stdout.write(table(rows) + "\n")
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(
-            json.dumps(_report(chroot, rows, arguments.runs), indent=2) + "\n"
-        )
+        arguments.json.write_text(json.dumps(_report(peers, rows, arguments.runs), indent=2) + "\n")
     return 1 if any(row.is_met is False for row in rows) else 0
 
 
-def _report(chroot: Chroot, rows: list[Row], runs: int) -> dict[str, object]:
+def _measure_images(
+    wanted: Sequence[str], logs: Path, runs: int, peers: dict[str, str]
+) -> list[Row]:
+    _say("preparing a Debian 12 tree with dracut, initramfs-tools and ReaR")
+    chroot = prepare(cache_folder(os.environ), _HOUSE, log=logs / "mmdebstrap.log")
+    bench = Bench(chroot, logs, runs, str(_COMMANDS / "mindi"))
+    prepare_output(bench)
+    peers["kernel"] = chroot.release
+    peers.update(chroot.versions("dracut", "initramfs-tools-core", "rear"))
+    rows: list[Row] = []
+    for name in wanted:
+        if name in _IMAGE_PARTS:
+            _say(f"measuring: {name}")
+            rows += _IMAGE_PARTS[name](bench)
+    return rows
+
+
+def _measure_archives(wanted: Sequence[str], runs: int, peers: dict[str, str]) -> list[Row]:
+    for program in ("tar", "zstd", "gzip", "borg"):
+        peers[program] = version_of(program)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=_HOUSE / "build") as room:
+        bench = ArchiveBench(Path(room), _COMMANDS, runs)
+        for name in _ARCHIVE_PARTS:
+            if name in wanted:
+                _say(f"measuring: {name}")
+                rows += _ARCHIVE_PARTS[name](bench)
+    return rows
+
+
+def _report(peers: dict[str, str], rows: list[Row], runs: int) -> dict[str, object]:
     return {
         "machine": {
             "cores": len(os.sched_getaffinity(0)),
@@ -68,8 +113,7 @@ def _report(chroot: Chroot, rows: list[Row], runs: int) -> dict[str, object]:
             "python": platform.python_version(),
             "load": os.getloadavg()[0],
         },
-        "kernel": chroot.release,
-        "peers": chroot.versions("dracut", "initramfs-tools-core", "rear"),
+        "peers": peers,
         "runs": runs,
         "rows": [row.to_json() for row in rows],
     }

@@ -45,7 +45,10 @@ class Row:
         if self.at_most is not None:
             return f"at most {self.at_most:g} {self.unit}"
         if self.share is not None:
-            return f"at most 1/{1 / self.share:g}" if self.share < 1 else "no more"
+            if self.share == 1:
+                return "no more"
+            few = self.share < 0.25
+            return f"at most 1/{1 / self.share:g}" if few else f"at most {self.share:g}"
         return "-"
 
     def to_json(self) -> dict[str, object]:
@@ -63,10 +66,13 @@ class Row:
         }
 
 
-def alternate(ours: Run, peer: Run, runs: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def alternate(
+    ours: Run, peer: Run, runs: int, *, warm: bool = True
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Run both in turn, ``runs`` times after one that is not counted (it warms the page cache)."""
-    ours()
-    peer()
+    if warm:
+        ours()
+        peer()
     pairs = [(ours(), peer()) for _ in range(runs)]
     return tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
 
@@ -78,6 +84,18 @@ def repeat(ours: Run, runs: int) -> tuple[float, ...]:
 
 
 median = statistics.median
+
+
+def timed_row(
+    what: str,
+    peer: str,
+    pairs: tuple[tuple[float, ...], tuple[float, ...]],
+    *,
+    share: float | None = None,
+) -> Row:
+    """Return the row of measurements in pairs, in seconds."""
+    ours, theirs = pairs
+    return Row(what, "s", median(ours), peer, median(theirs), share=share, runs=pairs)
 
 
 def table(rows: list[Row]) -> str:

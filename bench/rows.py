@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.chroot import NO_CACHE, Chroot
-from bench.measure import Row, alternate, median, repeat
+from bench.measure import Row, alternate, median, repeat, timed_row
 
 # Where things are written in the tree.
 _OUTPUT = "/tmp/bench"  # noqa: S108 in a root tree of our own
@@ -67,8 +67,8 @@ def initrd_rows(bench: Bench) -> list[Row]:
     against_mkinitramfs = alternate(ours, mkinitramfs, bench.runs)
     size = bench.size_mb(file)
     return [
-        _timed("generic initrd", "dracut --no-hostonly", against_dracut, share=1 / 10),
-        _timed("generic initrd", "mkinitramfs", against_mkinitramfs),
+        timed_row("generic initrd", "dracut --no-hostonly", against_dracut, share=1 / 10),
+        timed_row("generic initrd", "mkinitramfs", against_mkinitramfs),
         Row("generic initrd, size", "MB", size, "dracut", bench.size_mb(dracuts)),
         Row("generic initrd, size", "MB", size, "mkinitramfs", bench.size_mb(mkinitramfss)),
     ]
@@ -92,7 +92,7 @@ def iso_rows(bench: Bench) -> list[Row]:
     (rears,) = (bench.chroot.path / "var/lib/rear/output").glob("*.iso")
     theirs = rears.stat().st_size / _MEGA
     return [
-        _timed("rescue ISO", "rear mkrescue", pairs, share=1 / 12),
+        timed_row("rescue ISO", "rear mkrescue", pairs, share=1 / 12),
         Row("rescue ISO, size", "MB", bench.size_mb(file), "rear mkrescue", theirs, share=1),
     ]
 
@@ -107,14 +107,3 @@ def prepare_output(bench: Bench) -> None:
     """Make the folder of the results in the tree, empty."""
     bench.run("prepare", "rm", "-rf", _OUTPUT)
     bench.run("prepare", "mkdir", "-p", _OUTPUT)
-
-
-def _timed(
-    what: str,
-    peer: str,
-    pairs: tuple[tuple[float, ...], tuple[float, ...]],
-    *,
-    share: float | None = None,
-) -> Row:
-    ours, theirs = pairs
-    return Row(what, "s", median(ours), peer, median(theirs), share=share, runs=pairs)
