@@ -11,6 +11,9 @@ OWN_NAMES = b".mindi"
 """The folder of a slice's names that are not paths of the machine."""
 _PARTS = b".mindi/parts/"
 _LINKS = b".mindi/links/"
+_LONG = b".mindi/long/%d"
+_LONGEST_PATH = 60_000
+"""afio's headers hold names of up to 65,534 bytes."""
 _PRIVATE_FILE = 0o100600
 _SECOND = 1_000_000_000
 
@@ -39,7 +42,7 @@ class Headers:
         else:
             inode, nlink = self._inodes.get(item.link, len(self._inodes) + 1), found.st_nlink
         return header(
-            (item.path or b".") + suffix,
+            _name(item) + suffix,
             found.st_mode,
             found.st_uid,
             found.st_gid,
@@ -65,18 +68,18 @@ class Headers:
         as_is: bool = True,
     ) -> bytes:
         """Return the header of a run of data of a file that is kept in parts."""
-        name = b"%s%s/%020d%s" % (_PARTS, item.path, item.offset, suffix)
+        name = b"%s%s/%020d%s" % (_PARTS, _name(item), item.offset, suffix)
         return _of_own(name, found, size, as_is=as_is)
 
     def of_end(self, item: Item, found: os.stat_result) -> bytes:
         """Return the header of the empty entry that says how long such a file is."""
-        return _of_own(b"%s%s/%020d.end" % (_PARTS, item.path, item.size), found, 0)
+        return _of_own(b"%s%s/%020d.end" % (_PARTS, _name(item), item.size), found, 0)
 
     def of_link(self, item: Item) -> bytes:
         """Return header and data of a hard link; nothing where there is nothing to link to."""
         if item.first is not None:
             front = header(
-                _LINKS + item.path,
+                _LINKS + _name(item),
                 _PRIVATE_FILE,
                 item.uid,
                 item.gid,
@@ -89,7 +92,7 @@ class Headers:
         if inode is None:
             return b""
         return header(
-            item.path,
+            _name(item),
             item.mode,
             item.uid,
             item.gid,
@@ -98,6 +101,13 @@ class Headers:
             inode=inode,
             nlink=item.nlink,
         )
+
+
+def _name(item: Item) -> bytes:
+    """Return the name of a path in a slice."""
+    if len(item.path) > _LONGEST_PATH:
+        return _LONG % item.id
+    return item.path or b"."
 
 
 def _of_own(name: bytes, found: os.stat_result, size: int, *, as_is: bool = True) -> bytes:

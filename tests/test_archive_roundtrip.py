@@ -95,6 +95,15 @@ def test_a_dense_file_of_over_8_gib_comes_back(room: Path) -> None:
     assert compared.returncode == 0
 
 
+@pytest.mark.slow
+def test_paths_longer_than_any_header_come_back(room: Path) -> None:
+    (room / "tree").mkdir()
+    torture.build_deep(os.fsencode(room / "tree" / "deep"), levels=400)
+    saved = save(room / "tree", room / "set")
+    assert saved.issues == ()
+    assert_restored(room / "tree", saved.path, room / "out")
+
+
 @pytest.mark.parametrize("letter", ["i", "a", "A", "d", "S"])
 def test_flags_come_back(room: Path, letter: str) -> None:
     require_tool("chattr")

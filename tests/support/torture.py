@@ -42,7 +42,7 @@ def build(root: Path, *, seed: int = 1, sparse_bytes: int = 10 << 30) -> None:
     base = os.fsencode(root)
     chance = random.Random(seed)  # noqa: S311 no secret
     _names(base + b"/names")
-    _deep(base + b"/deep")
+    build_deep(base + b"/deep", levels=100)
     _kinds(base + b"/kinds")
     _links(base + b"/links", chance)
     _sparse(base + b"/sparse", sparse_bytes, chance)
@@ -73,12 +73,12 @@ def _names(base: bytes) -> None:
     write(base + b"/file", b"a file beside file.z")
 
 
-def _deep(base: bytes) -> None:
-    """A hundred levels, each name as long as it may be: far beyond PATH_MAX."""
+def build_deep(base: bytes, *, levels: int) -> None:
+    """Make so many levels, each name nearly as long as it may be: far beyond PATH_MAX."""
     os.mkdir(base)
     name = b"d" * 250
     at = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
-    for level in range(100):
+    for level in range(levels):
         os.mkdir(name, dir_fd=at)
         below = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=at)
         os.close(at)
