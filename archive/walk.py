@@ -102,10 +102,17 @@ class Walk:
 
     def __iter__(self) -> Iterator[Found]:
         """Give what is selected, parents first, names bytewise."""
-        territory = self._territory
         top = self._top()
         yield Found(b"", top.state, top.device)
         stack = [self._enter(top)]
+        try:
+            yield from self._walk(stack)
+        finally:
+            self._descent.close()
+        self._territory.finish()
+
+    def _walk(self, stack: list[_Folder]) -> Iterator[Found]:
+        territory = self._territory
         new = tuple.__new__
         bad_name, bad_path = self._bad_name, self._bad_path
         while stack:
@@ -133,8 +140,6 @@ class Walk:
                     break
             else:
                 stack.pop()
-        self._descent.close()
-        territory.finish()
 
     def _top(self) -> _Folder:
         state = os.stat(self._base)  # noqa: PTH116 (Path knows no bytes)
@@ -160,7 +165,11 @@ class Walk:
         device = folder.device
         is_folder = stat.S_ISDIR(state.st_mode)
         enter = is_folder and (whole or path in territory.spine)
-        if special.mount is not None:
+        if special.mount is not None and _is_gone(special.mount, folder, state):
+            words = "it was unmounted while the backup ran"
+            territory.fail(path, special.mount, Issue(path, IssueKind.VANISHED, words))
+            enter = False
+        elif special.mount is not None:
             territory.reach(mount)
             device = self._device(mount, path, state)
         elif state.st_dev != folder.state.st_dev:
@@ -315,6 +324,15 @@ def _is_subvolume(mount: Mount | None, state: os.stat_result) -> bool:
     if mount is not None and mount.kind != "btrfs":
         return False
     return stat.S_ISDIR(state.st_mode) and state.st_ino == _SUBVOLUME_INODE
+
+
+def _is_gone(mount: Mount, folder: _Folder, state: os.stat_result) -> bool:
+    """Say whether a directory is the one below a mount, not the mount's root."""
+    return (
+        stat.S_ISDIR(state.st_mode)
+        and state.st_dev == folder.state.st_dev != mount.device
+        and mount.kind != "btrfs"
+    )
 
 
 def _is_cache(fd: int) -> bool:

@@ -382,6 +382,15 @@ def test_a_filesystem_that_vanishes_is_lost(tree: Path) -> None:
     assert [covered.mount.point for covered in walk.lost] == [os.fsencode(tree / "home")]
 
 
+def test_a_filesystem_that_was_unmounted_is_lost(tree: Path) -> None:
+    fill(tree, "home/below", "x")
+    walk = walk_of(tree, top(tree), mount(tree, "home", device=5))
+    assert paths(walk) == ["", "home", "x"]
+    assert [covered.words for covered in walk.lost] == [
+        "cannot be read: it was unmounted while the backup ran"
+    ]
+
+
 def test_a_filesystem_in_a_cache_folder_is_left_out(tree: Path) -> None:
     fill(tree, "cache/disk/x")
     (tree / "cache/CACHEDIR.TAG").write_bytes(SIGNATURE)
