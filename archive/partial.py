@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archive.catalog import Catalog
+from archive.codec import Codec, Packing
 from archive.errors import SetDamaged
 from archive.setfolder import SLICES
 
@@ -60,6 +61,36 @@ def discard_catalogs(folder: Path) -> None:
     """Remove the unpacked catalogs of a set that has its packed one."""
     for _, path in list(_catalogs(folder)):
         _remove_catalog(path)
+
+
+def parent_of(folder: Path) -> str | None:
+    """Return the id of the set that an unfinished differential was begun against, if one was."""
+    for _, path in sorted(_catalogs(folder), reverse=True):
+        for (set_id,) in _asked(path, "SELECT set_id FROM member WHERE number = 1"):
+            return str(set_id)
+    return None
+
+
+def is_packed_as(folder: Path, packing: Packing) -> bool:
+    """Tell whether an unfinished set's slices and those of a packing can make one set."""
+    for path in (folder / SLICES).iterdir():
+        name = _SLICE.fullmatch(path.name)
+        if name is not None and path.name != name[1] + packing.suffix:
+            return False
+    fitting = {packing.codec, Codec.NONE} if packing.per_file else {packing.codec}
+    query = "SELECT DISTINCT codec FROM frame WHERE member = 0"
+    return all(
+        codec in fitting for _, path in _catalogs(folder) for (codec,) in _asked(path, query)
+    )
+
+
+def _asked(path: Path, query: str) -> list[tuple[object, ...]]:
+    """Return what an interrupted run's catalog answers; nothing, where it has no tables yet."""
+    try:
+        with Catalog.open_write(path) as catalog:
+            return catalog.connection.execute(query).fetchall()
+    except SetDamaged:
+        return []
 
 
 def _catalogs(folder: Path) -> Iterator[tuple[int, Path]]:

@@ -201,6 +201,7 @@ class _Run:
             self._pack(workers, items)
         for item in self._again.values():
             self._note(Issue(item.path, IssueKind.CHANGED, "kept changing: not saved"))
+        self._show(b"")
 
     def _pack(self, workers: Workers[Job, Packed], items: Iterable[Item]) -> None:
         connection = self._catalog.connection

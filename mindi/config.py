@@ -1,7 +1,7 @@
 """The settings of a build: one row defines the TOML key, the option, the default and the help.
 
 Values come from the defaults, then from one TOML file (``/etc/mindi/mindi.toml``, or the one
-named by ``--config``), then from the command line. The file has one table::
+named by ``--config``), then from the command line. They are the table ``[build]`` of the file::
 
     [build]
     output = "iso"
@@ -24,6 +24,8 @@ from mindi.isolayout import LABEL_CHARACTERS
 from mindi.spec import ImageSpec, KernelChoice, Output, Selection
 
 SYSTEM_FILE = Path("/etc/mindi/mindi.toml")
+TABLES = ("build", "mondoarchive")
+"""Of a configuration file: the settings of `mindi build`, and of `mondoarchive`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,26 +237,36 @@ class Host:
 
 
 def read_file(path: Path, *, required: bool) -> Mapping[str, object]:
-    """Return the parsed settings of a configuration file; raise UsageError or InputError."""
+    """Return the parsed settings of builds in a file; raise UsageError or InputError."""
+    return read_values(read_document(path, required=required)["build"], where=f"{path}: [build]")
+
+
+def read_document(path: Path, *, required: bool) -> Mapping[str, Mapping[str, object]]:
+    """Return the tables of a configuration file, each by its name, those it has not got empty.
+
+    Raises UsageError or InputError.
+    """
     import tomllib
 
+    tables: dict[str, Mapping[str, object]] = {name: {} for name in TABLES}
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if not required:
-            return {}
+            return tables
         raise InputError(f"cannot read the configuration {path}: no such file") from None
     except OSError as error:
         raise InputError(f"cannot read the configuration {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from error
-    unknown = [name for name in document if name != "build"]
-    if unknown:
-        raise UsageError(f"{path}: unknown table or key {unknown[0]!r}; there is only [build]")
-    table = document.get("build", {})
-    if not isinstance(table, dict):
-        raise UsageError(f"{path}: build is not a table; write [build]")
-    return read_values(table, where=f"{path}: [build]")
+    for name, table in document.items():
+        if name not in TABLES:
+            there = " and ".join(f"[{known}]" for known in TABLES)
+            raise UsageError(f"{path}: unknown table or key {name!r}; there is only {there}")
+        if not isinstance(table, dict):
+            raise UsageError(f"{path}: {name} is not a table; write [{name}]")
+        tables[name] = table
+    return tables
 
 
 def read_values(table: Mapping[str, object], *, where: str, mark: str = "") -> Mapping[str, object]:

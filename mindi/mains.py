@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
@@ -24,6 +25,15 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, hint: str) -> None:
         super().__init__()
         self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a command speaks."""
+
+    quiet: bool
+    as_json: bool
+    debug: bool
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,0 +1,255 @@
+"""Makes a set for ``mondoarchive``, with what is around it: lock, parent, hooks, retention."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from archive.codec import Codec, Packing
+from archive.errors import ArchiveError, CannotRead, CannotWrite, SetDamaged, WrongUsage
+from archive.manifest import Kind
+from archive.mounts import Mount, read_mounts
+from archive.partial import is_packed_as
+from archive.selection import Selection
+from archive.setfolder import (
+    Partial,
+    discard_partial,
+    find_partial,
+    locked,
+    new_partial,
+    remove_leftovers,
+)
+from archive.walk import Found, Walk
+from archive.writer import Order, Parent, Written, write_set
+from initramfs.errors import ImageError
+from mindi.archiveestimate import expect, tell_room
+from mindi.archiveoptions import ArchiveOptions
+from mindi.archiveparent import choose_parent, open_parent
+from mindi.archiveprogress import Display
+from mindi.archiveselection import Choice, choose
+from mindi.archivesummary import Summary
+from mindi.archiveverify import verify_set
+from mindi.hooks import Occasion, Status, run_hook
+from mindi.mains import EXIT_INTERRUPTED, Interrupted
+from mindi.retention import retire
+from mindi.version import version
+
+_OF_MEDIA = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO),
+    *(errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOTCONN, errno.EREMOTEIO),
+}
+"""What a medium answers that is full or gone."""
+_LOOK_EVERY = 1024
+
+
+class Backup:
+    """One run; to be made once. ``hook_failed`` is there where the set is whole all the same."""
+
+    def __init__(self, options: ArchiveOptions, display: Display, scratch: Path) -> None:
+        self.hook_failed: ArchiveError | None = None
+        self._options = options
+        self._display = display
+        self._scratch = scratch
+        self._folder = options.chain_folder
+        self._kind = Kind.DIFFERENTIAL if options.differential else Kind.FULL
+        self._packing = Packing(Codec.named(options.codec.value), options.level, options.per_file)
+        self._made: Path | None = None
+
+    def make(self) -> Summary:
+        """Make the set. Raises ArchiveError, ImageError."""
+        options = self._options
+        if not options.folder.is_dir():
+            raise CannotWrite(
+                f"there is no folder {options.folder}",
+                hint="mount the medium, or make the folder",
+            )
+        # A hook may mount what is to be saved; else, what is wrong is told before all else.
+        choice = None if options.before is not None else self._choose()
+        with ExitStack() as stack:
+            stack.enter_context(locked(self._folder))
+            remove_leftovers(self._folder)
+            partial = self._unfinished()
+            parent: tuple[str, Parent] | None = None
+            if options.differential:
+                path = choose_parent(self._folder, options.parent, partial)
+                parent = path.name, open_parent(path, scratch=self._scratch, stack=stack)
+            return self._between_hooks(choice, partial, parent)
+
+    def _choose(self) -> Choice:
+        own = (self._scratch, *([self._options.log] if self._options.log else []))
+        return choose(self._options, own=own)
+
+    def _unfinished(self) -> Partial | None:
+        """Return the set that is gone on with, if there is one and that is asked for."""
+        partial = find_partial(self._folder)
+        if partial is None or not self._options.resume:
+            return None
+        anew = "or leave --resume out, which discards it"
+        if partial.name.kind is not self._kind:
+            needed = "add -D" if partial.name.kind is Kind.DIFFERENTIAL else "leave -D out"
+            raise WrongUsage(
+                f"the unfinished set {partial.path} is a {partial.name.kind} one",
+                hint=f"{needed}; {anew}",
+            )
+        if not is_packed_as(partial.path, self._packing):
+            raise WrongUsage(
+                f"the unfinished set {partial.path} is packed in another way",
+                hint=f"give the codec (and --per-file) that it was begun with; {anew}",
+            )
+        return partial
+
+    # Hooks
+
+    def _between_hooks(
+        self, choice: Choice | None, partial: Partial | None, parent: tuple[str, Parent] | None
+    ) -> Summary:
+        """Run the hooks around the rest: the one after whatever happens."""
+        options = self._options
+        try:
+            if options.before is not None:
+                run_hook(options.before, self._occasion(Status.BEGUN), name="--before")
+            summary = self._save(choice or self._choose(), partial, parent)
+        except KeyboardInterrupt:
+            self._run_after(Status.INTERRUPTED, EXIT_INTERRUPTED, "interrupted")
+            raise
+        except (ArchiveError, ImageError) as error:
+            self._run_after(Status.FAILED, error.exit_code, error.message)
+            raise
+        except Exception as error:
+            self._run_after(Status.FAILED, None, str(error))
+            raise
+        if summary.verified is not None and summary.verified.damaged:
+            self._run_after(Status.FAILED, SetDamaged.exit_code, "the set reads back damaged")
+        else:
+            status = Status.WARNINGS if summary.exit_code else Status.COMPLETE
+            self._run_after(status, summary.exit_code, "")
+        return summary
+
+    def _run_after(self, status: Status, exit_code: int | None, words: str) -> None:
+        command = self._options.after
+        if command is None:
+            return
+        self._display.close()
+        try:
+            run_hook(command, self._occasion(status, exit_code, words), name="--after")
+        except ArchiveError as error:
+            self.hook_failed = error
+            if status not in (Status.COMPLETE, Status.WARNINGS):
+                self._display.say(error.message)
+
+    def _occasion(self, status: Status, exit_code: int | None = None, words: str = "") -> Occasion:
+        return Occasion(
+            status=status,
+            folder=self._options.folder.absolute(),
+            prefix=self._options.prefix,
+            kind=self._kind.value,
+            exit_code=exit_code,
+            made=self._made,
+            words=words,
+        )
+
+    # The set itself
+
+    def _save(
+        self, choice: Choice, partial: Partial | None, parent: tuple[str, Parent] | None
+    ) -> Summary:
+        options, display = self._options, self._display
+        start = time.monotonic()
+        walk = _Watched(choice.selection, read_mounts(), display)
+        resumed = partial is not None
+        expected, least = expect(
+            self._folder,
+            choice.selected,
+            walk.coverage,
+            by_bytes=self._kind is Kind.FULL and not resumed,
+        )
+        partial = self._begin(partial)
+        if self._kind is Kind.FULL and not resumed:
+            tell_room(self._folder, least, display.say)
+        order = Order(
+            root=b"",
+            packing=self._packing,
+            jobs=options.jobs,
+            parent=None if parent is None else parent[1],
+            by_content=options.checksum,
+            selection=choice.selected,
+            host=platform.node(),
+            tool_version=version(),
+        )
+        display.begin("saving", expected)
+        written = self._write(order, walk, partial)
+        self._made = written.path
+        seconds = time.monotonic() - start
+        progressed = display.meter.progressed
+        verified = None
+        if options.verify:
+            verified = verify_set(
+                written.path, display, scratch=self._scratch, jobs=options.jobs, chain=False
+            )
+        removed: tuple[str, ...] = ()
+        if options.keep is not None and not (verified is not None and verified.damaged):
+            removed = retire(self._folder, options.keep, written.manifest.set_id, display.say)
+        return Summary(
+            written=written,
+            read_bytes=progressed.done_bytes,
+            unchanged=progressed.unchanged,
+            seconds=seconds,
+            parent=None if parent is None else parent[0],
+            verified=verified,
+            removed=removed,
+        )
+
+    def _begin(self, partial: Partial | None) -> Partial:
+        """Return the unfinished set to fill; discard those of earlier runs."""
+        if partial is not None:
+            self._display.tell(f"going on with the unfinished set {partial.name}")
+            return partial
+        while (left := find_partial(self._folder)) is not None:
+            self._display.say(
+                f"discarding the unfinished set {left.name} (--resume would go on with it)"
+            )
+            discard_partial(left)
+        if self._options.resume:
+            self._display.tell("there is no unfinished set to go on with: making a new one")
+        return new_partial(self._folder, self._kind, datetime.now(UTC))
+
+    def _write(self, order: Order, walk: Walk, partial: Partial) -> Written:
+        """Write the set; what ends it before its end says what to do then."""
+        go_on = (
+            f"what is whole of the set stays in {partial.path}: the same command with --resume "
+            "goes on with it; older sets are untouched"
+        )
+        try:
+            return write_set(order, walk, partial, self._display)
+        except KeyboardInterrupt as error:
+            raise Interrupted(go_on) from error
+        except (CannotWrite, CannotRead) as error:
+            error.hint = f"{error.hint}; {go_on}" if error.hint else go_on
+            raise
+        except OSError as error:
+            where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+            kind = CannotWrite if error.errno in _OF_MEDIA else CannotRead
+            raise kind(f"{where}{error.strerror}", hint=go_on) from error
+        finally:
+            self._display.close()
+
+
+class _Watched(Walk):
+    """A walk that tells how many paths were looked at."""
+
+    def __init__(self, selection: Selection, mounts: tuple[Mount, ...], display: Display) -> None:
+        super().__init__(selection, mounts)
+        self._display = display
+
+    def __iter__(self) -> Iterator[Found]:
+        """Give what is selected."""
+        for number, found in enumerate(super().__iter__(), start=1):
+            if not number % _LOOK_EVERY:
+                self._display.looked(number)
+            yield found

@@ -1,0 +1,108 @@
+"""What a run of ``mondoarchive`` is to save: from its options and this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from archive.errors import CannotRead
+from archive.manifest import Selected
+from archive.patterns import Patterns
+from archive.selection import (
+    Selection,
+    parse_excludes,
+    parse_file_list,
+    parse_includes,
+    swap_files,
+)
+from archive.setfolder import chain, find_partial
+from mindi.archiveoptions import ArchiveOptions
+
+_SWAPS = Path("/proc/swaps")
+_STANDARD_INPUT = Path("-")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is to be saved, as the walk and as the manifest want it."""
+
+    selection: Selection
+    selected: Selected
+
+
+def choose(options: ArchiveOptions, *, own: tuple[Path, ...]) -> Choice:
+    """Return what the options ask for; ``own`` paths are left out beside the sets' folders.
+
+    Raises WrongUsage, CannotRead.
+    """
+    cwd = _cwd()
+    include = parse_includes(options.include, cwd=cwd)
+    exclude = parse_excludes(options.exclude, cwd=cwd)
+    listed: tuple[bytes, ...] = ()
+    if options.file_list is not None:
+        listed = parse_file_list(_read_list(options.file_list), cwd=cwd)
+    elif not include:
+        include = (b"/",)
+    out = [os.fsencode(os.path.realpath(path)) for path in (*own, *_places(options))]
+    selection = Selection(
+        include=include,
+        exclude=Patterns(exclude),
+        listed=listed,
+        one_filesystem=options.one_file_system,
+        no_network=options.no_network,
+        exclude_caches=options.exclude_caches,
+        always_out=(*dict.fromkeys(out), *_swaps()),
+    )
+    return Choice(
+        selection,
+        Selected(
+            include=_asked(options, include),
+            exclude=tuple(map(os.fsdecode, exclude)),
+            one_filesystem=options.one_file_system,
+            no_network=options.no_network,
+            exclude_caches=options.exclude_caches,
+        ),
+    )
+
+
+def _cwd() -> bytes:
+    try:
+        return os.fsencode(Path.cwd())
+    except OSError as error:
+        raise CannotRead(
+            f"the current folder cannot be told: {error.strerror}", hint="cd to one that is there"
+        ) from error
+
+
+def _asked(options: ArchiveOptions, include: tuple[bytes, ...]) -> tuple[str, ...]:
+    paths = tuple(map(os.fsdecode, include))
+    return paths if options.file_list is None else (*paths, f"@{options.file_list}")
+
+
+def _places(options: ArchiveOptions) -> Iterator[Path]:
+    """Give the folders of sets: this prefix's, and those of others beside it."""
+    yield options.chain_folder
+    try:
+        folders = [path for path in options.folder.iterdir() if path.is_dir()]
+    except OSError:
+        return
+    yield from (path for path in folders if chain(path) or find_partial(path))
+
+
+def _swaps() -> tuple[bytes, ...]:
+    try:
+        return swap_files(_SWAPS.read_bytes())
+    except OSError:
+        return ()  # a kernel without swap has no such file
+
+
+def _read_list(path: Path) -> bytes:
+    try:
+        if path == _STANDARD_INPUT:
+            return sys.stdin.buffer.read()
+        return path.read_bytes()
+    except OSError as error:
+        raise CannotRead(f"cannot read the list of files {path}: {error.strerror}") from error

@@ -1,0 +1,172 @@
+"""What a run of ``mondoarchive`` came to, for people and for programs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from archive.issues import Issue
+from archive.manifest import Covered, Kind
+from archive.writer import Written
+from mindi.archiveprogress import time_words
+from mindi.archiveverify import Verified
+from mindi.plainwords import printable, size_words
+
+EXIT_COMPLETE = 0
+EXIT_WARNINGS = 1
+_NAMED = 10
+"""So many issues of each kind are named."""
+_NAMED_MOUNTS = 6
+"""Of those that share a reason."""
+_TITLE_COLUMNS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A whole new set, and what was done beside."""
+
+    written: Written
+    read_bytes: int
+    """Of files, those that had to be read twice counted twice."""
+    unchanged: int
+    """Paths that an earlier set, or an interrupted run, had as they are."""
+    seconds: float
+    parent: str | None
+    """The name of the parent's folder."""
+    verified: Verified | None
+    removed: tuple[str, ...]
+    """The sets that ``--keep`` removed."""
+
+    @property
+    def exit_code(self) -> int:
+        """0: complete; 1: with warnings. What is worse is an error, and told as one."""
+        found = self.verified is not None and self.verified.differences
+        return EXIT_WARNINGS if self.written.manifest.issues or found else EXIT_COMPLETE
+
+    @property
+    def rate(self) -> float:
+        """Bytes read in a second."""
+        return self.read_bytes / max(self.seconds, 0.001)
+
+    def to_json(self) -> dict[str, object]:
+        """Return it for programs; docs/commands.md has the keys."""
+        manifest = self.written.manifest
+        return {
+            "set": os.fspath(self.written.path),
+            "set_id": manifest.set_id,
+            "kind": manifest.kind.value,
+            "parent": self.parent,
+            "complete": self.exit_code == EXIT_COMPLETE,
+            "codec": manifest.codec.name.lower(),
+            "level": manifest.level,
+            "per_file": manifest.per_file,
+            "files": manifest.totals.files,
+            "directories": manifest.totals.directories,
+            "others": manifest.totals.others,
+            "bytes": manifest.totals.bytes,
+            "unchanged": self.unchanged,
+            "read_bytes": self.read_bytes,
+            "packed_files": manifest.totals.stored_files,
+            "packed_bytes": manifest.totals.stored_bytes,
+            "slices": manifest.slices.count,
+            "slices_bytes": manifest.slices.size,
+            "catalog_bytes": manifest.catalog.size,
+            "seconds": round(self.seconds, 3),
+            "bytes_per_second": round(self.rate),
+            "coverage": [
+                {
+                    "mount_point": covered.mount_point,
+                    "filesystem": covered.filesystem,
+                    "source": covered.source,
+                    "taken": covered.taken,
+                    "why": covered.why,
+                }
+                for covered in manifest.coverage
+            ],
+            "issues": [{"kind": one.kind, "count": one.count} for one in manifest.issues],
+            "first_issues": [
+                {"path": _path(issue), "kind": issue.kind.value, "words": issue.words}
+                for issue in self.written.issues
+            ],
+            "verified": None if self.verified is None else self.verified.to_json(),
+            "removed": list(self.removed),
+        }
+
+    def to_text(self) -> str:
+        """Return it for people."""
+        return "\n".join((printable(os.fspath(self.written.path)), *self._lines()))
+
+    def _lines(self) -> Iterator[str]:
+        manifest = self.written.manifest
+        warnings = sum(one.count for one in manifest.issues)
+        state = "complete" if not warnings else f"complete, with {_count(warnings, 'warning')}"
+        yield _line("set", f"{manifest.kind}, {state}")
+        if self.parent is not None:
+            yield _line("parent", printable(self.parent))
+        totals = manifest.totals
+        yield _line(
+            "holds",
+            f"{_count(totals.files, 'file')} ({size_words(totals.bytes)}), "
+            f"{_count(totals.directories, 'directory', 'directories')}, "
+            f"{_count(totals.others, 'other')}",
+        )
+        if manifest.kind is Kind.DIFFERENTIAL or self.unchanged:
+            packed = f"{_count(totals.stored_files, 'file')} ({size_words(totals.stored_bytes)})"
+            yield _line("changed", f"{packed}; {_count(self.unchanged, 'path')} as before")
+        yield _line("stored", self._stored())
+        yield _line("time", f"{time_words(self.seconds)}, {size_words(round(self.rate))}/s")
+        yield from _coverage(manifest.coverage)
+        yield from self._issues()
+        if self.verified is not None:
+            yield from (_line(title, words) for title, words in self.verified.lines())
+        if self.removed:
+            yield _line("removed", ", ".join(self.removed))
+
+    def _stored(self) -> str:
+        manifest = self.written.manifest
+        words = f"{size_words(manifest.slices.size)} in {_count(manifest.slices.count, 'slice')}"
+        if manifest.totals.stored_bytes:
+            words += f", {manifest.slices.size / manifest.totals.stored_bytes:.1%} of its files"
+        each = ", each file for itself" if manifest.per_file else ""
+        words += f" ({manifest.codec.name.lower()}, level {manifest.level}{each})"
+        return f"{words}; catalog 2 x {size_words(manifest.catalog.size)}"
+
+    def _issues(self) -> Iterator[str]:
+        for one in self.written.manifest.issues:
+            yield _line("warning", f"{one.kind}: {_count(one.count, 'path')}")
+            named = [issue for issue in self.written.issues if issue.kind == one.kind][:_NAMED]
+            for issue in named:
+                yield _line("", f"  {printable(_path(issue))}: {printable(issue.words)}")
+            if one.count > len(named):
+                yield _line("", f"  and {one.count - len(named):,} more")
+
+
+def _coverage(coverage: Iterable[Covered]) -> Iterator[str]:
+    """Say which filesystems were taken, and of the others why not, those of one reason together."""
+    groups: dict[tuple[bool, str], list[str]] = {}
+    for covered in coverage:
+        name = printable(covered.mount_point)
+        if covered.taken:
+            name = f"{name} ({covered.filesystem})"
+        groups.setdefault((covered.taken, covered.why), []).append(name)
+    for taken, why in sorted(groups, key=lambda group: not group[0]):
+        names = groups[taken, why]
+        words = ", ".join(names[:_NAMED_MOUNTS])
+        if len(names) > _NAMED_MOUNTS:
+            words += f" and {len(names) - _NAMED_MOUNTS} more"
+        if not taken or why != "taken":
+            words += f": {printable(why)}"
+        yield _line("taken" if taken else "left out", words)
+
+
+def _line(title: str, words: str) -> str:
+    return f"  {title:{_TITLE_COLUMNS}}{words}"
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _path(issue: Issue) -> str:
+    return "/" + os.fsdecode(issue.path)
