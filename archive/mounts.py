@@ -141,7 +141,7 @@ def parse_mountinfo(content: bytes) -> tuple[Mount, ...]:
                     read_only=b"ro" in fields[5].split(b","),
                 )
             )
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, OverflowError) as error:
             raise CannotRead(f"A line of mountinfo makes no sense: {line!r}") from error
     return tuple(mounts)
 

@@ -7,10 +7,13 @@ import shutil
 import socket
 import stat
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from archive.attributes import create_subvolume
 from archive.coverage import Verdict
@@ -265,6 +268,51 @@ def test_a_wrong_tag_is_none(tree: Path, content: bytes) -> None:
     fill(tree, "cache/x")
     (tree / "cache/CACHEDIR.TAG").write_bytes(content)
     assert "cache/x" in paths(walk_of(tree, exclude_caches=True))
+
+
+NAMES = st.sampled_from([b"a", b"a!", b"b", b"\xff"])
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map(b"/".join)
+
+
+def above(path: bytes) -> set[bytes]:
+    """Return a path and all above it, but not the root."""
+    parts = path.split(b"/")
+    return {b"/".join(parts[: count + 1]) for count in range(len(parts))}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    files=st.sets(PATHS, max_size=12),
+    include=st.sets(PATHS, max_size=3),
+    exclude=st.sets(PATHS, max_size=3),
+    out=st.sets(PATHS, max_size=2),
+)
+def test_any_selection_of_any_tree(
+    files: set[bytes], include: set[bytes], exclude: set[bytes], out: set[bytes]
+) -> None:
+    held = {path for file in files for path in above(file)}
+    leaves = {path for path in held if not any(other.startswith(path + b"/") for other in held)}
+    starts = include & held
+    wanted = {
+        path
+        for path in held
+        if any(path in above(start) or start in above(path) for start in starts)
+        and not above(path) & (exclude | out)
+    }
+    with tempfile.TemporaryDirectory() as name:
+        root = os.fsencode(name)
+        for leaf in sorted(leaves):
+            Path(os.fsdecode(root + b"/" + leaf)).parent.mkdir(parents=True, exist_ok=True)
+            Path(os.fsdecode(root + b"/" + leaf)).touch()
+        selection = Selection(
+            include=tuple(b"/" + start for start in starts),
+            exclude=Patterns(tuple(b"/" + path for path in exclude)),
+            always_out=tuple(b"/" + path for path in out),
+        )
+        walk = Walk(selection, (), root=root)
+        found = [one.path for one in walk]
+    assert found == [b"", *sorted(wanted, key=tree_key)]
+    assert walk.issues == []
 
 
 # Mounts
