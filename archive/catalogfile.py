@@ -15,8 +15,10 @@ from typing import BinaryIO
 
 import zstandard
 
+from archive.catalogmerge import merge
 from archive.errors import CannotWrite, SetDamaged
 from archive.manifest import CatalogFile, Manifest
+from archive.regular import open_regular
 from archive.setfolder import CATALOG, CATALOG_COPY, FILE_MODE
 
 LEVEL = 3
@@ -64,19 +66,28 @@ def store_catalog(db: Path, folder: Path) -> CatalogFile:
 def load_catalog(folder: Path, manifest: Manifest, scratch: Path) -> Path:
     """Unpack a set's catalog into the folder ``scratch``; return the database's path.
 
-    Takes the copy, and logs a warning, where the first is damaged. Raises SetDamaged where both
-    are, CannotWrite where ``scratch`` has no room.
+    Takes the copy, and logs a warning, where the first is damaged; what is sound of each where
+    both are. Raises SetDamaged where that does not help, CannotWrite where ``scratch`` has no
+    room.
     """
     stored = manifest.catalog
     _check_sizes(folder, stored)
+    target = scratch / f"{manifest.set_id}.sqlite"
     found: list[str] = []
     for name in (CATALOG, CATALOG_COPY):
         fault = _fault(folder / name, stored)
         if fault is None:
             if found:
                 _log.warning("%s: using the copy, %s", found[0], CATALOG_COPY)
-            return _unpack(folder / name, stored, scratch / f"{manifest.set_id}.sqlite")
+            return _unpack(folder / name, stored, target)
         found.append(fault)
+    merged = scratch / f"{manifest.set_id}.sqlite.zst"
+    if _merge(folder, stored, merged):
+        _log.warning("%s: both damaged, together they are whole", "; ".join(found))
+        try:
+            return _unpack(merged, stored, target)
+        finally:
+            merged.unlink()
     raise SetDamaged(
         f"the catalog of {folder} and its copy are damaged: {'; '.join(found)}",
         hint="take the set from another copy of it; afio or cpio read its slices without us",
@@ -133,7 +144,7 @@ def _fault(path: Path, stored: CatalogFile) -> str | None:
     """Return what is wrong with a copy of the catalog, by its size and digest."""
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != stored.size:
                 return f"{path} has {size} bytes, not {stored.size}"
@@ -144,11 +155,19 @@ def _fault(path: Path, stored: CatalogFile) -> str | None:
     return None if digest.hexdigest() == stored.sha256 else f"{path} has a wrong digest"
 
 
+def _merge(folder: Path, stored: CatalogFile, target: Path) -> bool:
+    try:
+        return merge(folder / CATALOG, folder / CATALOG_COPY, stored, target)
+    except OSError as error:
+        _log.info("the copies of the catalog cannot be put together: %s", error)
+        return False
+
+
 def _unpack(path: Path, stored: CatalogFile, target: Path) -> Path:
     unpacker = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
     done = 0
     try:
-        with path.open("rb") as source, _created(target) as file:
+        with open_regular(path) as source, _created(target) as file:
             reader = unpacker.stream_reader(source, read_size=_CHUNK)
             while data := reader.read(_CHUNK):
                 done += len(data)

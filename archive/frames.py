@@ -20,6 +20,7 @@ from archive.codec import FRAME_LIMIT, Codec, FrameDamaged, decompress
 from archive.damage import Anchor, SliceFile, candidates
 from archive.entry import Frame
 from archive.errors import SetDamaged
+from archive.regular import open_descriptor
 from archive.setfolder import slice_path
 
 CACHE_BYTES = 32 << 20
@@ -230,7 +231,7 @@ class FrameReader:
             return file
         path = self._path(frame)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = open_descriptor(path)
         except OSError as error:
             raise FrameLost(
                 f"{path} cannot be read: {error.strerror}",

@@ -19,6 +19,7 @@ from typing import NoReturn, TypeVar
 
 from archive.codec import Codec
 from archive.errors import SetDamaged
+from archive.regular import open_regular
 
 VERSION = 1
 MAX_BYTES = 16 << 20
@@ -154,7 +155,7 @@ class Manifest:
 def read_manifest(path: Path) -> Manifest:
     """Read a set's manifest file. Raises SetDamaged, for one that cannot be read too."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise SetDamaged(

@@ -8,6 +8,7 @@ import logging
 import os
 import sqlite3
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -102,10 +103,43 @@ def test_one_copy_is_enough(
     assert [name in fault for fault in catalog_faults(folder, told)] == [True]
 
 
-def test_two_damaged_copies_are_one_set_lost(stored: tuple[Path, Manifest]) -> None:
+def spoil(path: Path, *places: int) -> None:
+    data = bytearray(path.read_bytes())
+    for place in places:
+        data[place] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [((9,), (20_000,)), ((9, 15_000), (7000, 20_000))], ids=["two", "four"]
+)
+def test_two_damaged_copies_make_one_whole(
+    stored: tuple[Path, Manifest], first: tuple[int, ...], second: tuple[int, ...]
+) -> None:
     folder, told = stored
-    flip(folder / CATALOG)
+    spoil(folder / CATALOG, *first)
+    spoil(folder / CATALOG_COPY, *second)
+    place = scratch(folder)
+    loaded = load_catalog(folder, told, place)
+    assert loaded.read_bytes() == (folder / "catalog.sqlite").read_bytes()
+    assert list(place.iterdir()) == [loaded]
+
+
+def test_a_damaged_and_a_cut_copy_make_one_whole(stored: tuple[Path, Manifest]) -> None:
+    folder, told = stored
+    spoil(folder / CATALOG, 9)
     cut(folder / CATALOG_COPY)
+    loaded = load_catalog(folder, told, scratch(folder))
+    assert loaded.read_bytes() == (folder / "catalog.sqlite").read_bytes()
+
+
+@pytest.mark.parametrize("places", [(9,), (9, 8192, 16_384)], ids=["one", "three"])
+def test_copies_damaged_in_one_place_are_a_set_lost(
+    stored: tuple[Path, Manifest], places: tuple[int, ...]
+) -> None:
+    folder, told = stored
+    spoil(folder / CATALOG, *places)
+    spoil(folder / CATALOG_COPY, *(place + 1 for place in places))
     with pytest.raises(SetDamaged, match="and its copy are damaged"):
         load_catalog(folder, told, scratch(folder))
 
@@ -150,6 +184,18 @@ def test_a_frame_that_wants_much_memory_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_zstd_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(SetDamaged):
         load_catalog(tmp_path, planted(tmp_path, data, 100), scratch(tmp_path))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir], ids=["fifo", "folder"])
+def test_what_is_no_file_is_refused_at_once(
+    stored: tuple[Path, Manifest], make: Callable[[Path], None]
+) -> None:
+    folder, told = stored
+    for name in (CATALOG, CATALOG_COPY):
+        (folder / name).unlink()
+        make(folder / name)
+    with pytest.raises(SetDamaged, match="no regular file"):
+        load_catalog(folder, told, scratch(folder))
 
 
 def test_no_room_is_told_from_damage(stored: tuple[Path, Manifest]) -> None:

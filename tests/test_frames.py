@@ -168,6 +168,20 @@ def test_two_holes_cost_their_frames(tmp_path: Path, codec: Codec, per_file: boo
     assert lost(made) <= hit
 
 
+@pytest.mark.parametrize("codec", list(Codec)[1:], ids=[codec.name.lower() for codec in Codec][1:])
+def test_small_frames_are_found_far_from_their_place(tmp_path: Path, codec: Codec) -> None:
+    """Of bzip2 only the first marks nearby were tried: all of them were other frames."""
+    builder = SetBuilder(tmp_path / "prefix", codec, True)
+    files = {b"%03d" % number: words(900 + number, number) for number in range(300)}
+    builder.files(files)
+    made = Sample(builder.write()[0], files)
+    data = made.first_slice()
+    hit = users(made, 20_000, 69_999)
+    del data[20_000:70_000]
+    made.slices[0].write_bytes(data)
+    assert lost(made) == hit
+
+
 @by_packing
 def test_bytes_too_many_cost_their_frame(tmp_path: Path, codec: Codec, per_file: bool) -> None:
     made = sample(tmp_path, codec, per_file=per_file, seed=5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,3 +184,9 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(SetDamaged, match="No such file") as caught:
         read_manifest(tmp_path / "manifest.json")
     assert "no backup set" in str(caught.value.hint)
+
+
+def test_a_fifo_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(SetDamaged, match="no regular file"):
+        read_manifest(tmp_path / "manifest.json")
