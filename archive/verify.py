@@ -1,0 +1,249 @@
+"""Reads a whole set back and says what of it is damaged, and which paths are lost by that.
+
+The pieces of files are sorted by where they lie (by SQLite, in bounded memory), and every slice
+is read once, from its beginning to its end, by worker processes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from archive.catalog import Catalog
+from archive.catalogfile import catalog_faults
+from archive.entry import Frame, digest_of_parts, tree_key
+from archive.errors import SetDamaged
+from archive.manifest import read_manifest
+from archive.reader import BackupSet
+from archive.setfolder import CATALOG, CATALOG_COPY, MANIFEST
+from archive.slicecheck import Checked, Fault, Ground, Piece, Task, check_slice
+from archive.workers import Workers
+
+Progress = Callable[[int, int], None]
+"""Told of files and bytes that were checked since it was told last."""
+
+_PIECES = """
+SELECT f.member, f.slice, x.frame, x.start, x.size, x.digest, x.owner, x.offset FROM (
+    SELECT frame, start, size, digest, id AS owner, NULL AS offset FROM entry
+    WHERE frame IS NOT NULL
+    UNION ALL SELECT frame, start, size, digest, content, offset FROM part
+) x LEFT JOIN frame f ON f.number = x.frame
+WHERE f.member IS NULL OR f.member = 0 OR ?
+ORDER BY f.member, f.slice, f.start, f.number, x.start, x.size, x.digest
+"""
+_NOWHERE = (
+    "mode & 61440 = 32768 AND frame IS NULL AND content IS NULL"
+    " AND (size > 0 OR digest IS NOT NULL AND digest IS NOT ?)"
+)
+_TYPES = (int, int, int, int, int, bytes, int)
+_SHAPES = {(*_TYPES, int), (*_TYPES, type(None))}
+_EMPTY = hashlib.sha256().digest()
+_AT_ONCE = 500
+
+
+class Lost(NamedTuple):
+    """A path whose bytes the set does not have any more, and why."""
+
+    path: bytes
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found. ``faults`` are in the order of sets and slices, ``lost`` in the tree's."""
+
+    slices: int
+    """Read back, sound or not."""
+    files: int
+    """Names of files that were found to be what they should be: of files that have bytes."""
+    bytes: int
+    """Of these, hard links once."""
+    faults: tuple[Fault, ...]
+    lost: tuple[Lost, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Say whether everything is as it was written."""
+        return not self.faults and not self.lost
+
+
+def verify(
+    backup: BackupSet,
+    *,
+    chain: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Verified:
+    """Read a set back: its catalog's copies, its slices, every frame, every file's digest.
+
+    ``chain``: those slices of its parents too in which its files lie. ``jobs``: worker
+    processes; None: one a processor. Damage is told, not raised; SetDamaged is raised for what
+    makes it impossible to go on: a parent that is not there, a catalog that contradicts itself.
+    """
+    count = jobs or len(os.sched_getaffinity(0))
+    members = backup.members if chain else backup.members[:1]
+    ground = Ground(backup.members, backup.catalog.path)
+    run = _Run(backup, chain=chain)
+    with Workers(functools.partial(check_slice, ground), count) as workers:
+        for number, member in enumerate(members):
+            run.check_catalog(number, member.folder)
+        try:
+            for checked in workers.map(run.tasks()):
+                run.take(checked)
+                if progress is not None:
+                    progress(checked.files, checked.bytes)
+            return run.result()
+        except sqlite3.DatabaseError as error:
+            raise SetDamaged(f"{backup.catalog.path}: the catalog is damaged: {error}") from error
+
+
+def bytes_to_verify(backup: BackupSet, *, chain: bool = False) -> int:
+    """Return about how many bytes ``verify`` will have reported at its end."""
+    query = "SELECT total(raw_size) FROM frame WHERE member = 0 OR ?"
+    return int(backup.catalog.connection.execute(query, (chain,)).fetchone()[0])
+
+
+class _Run:
+    """One run of ``verify``."""
+
+    def __init__(self, backup: BackupSet, *, chain: bool) -> None:
+        self._backup = backup
+        self._catalog: Catalog = backup.catalog
+        self._chain = chain
+        self._faults: list[Fault] = []
+        self._slices: dict[tuple[int, int], tuple[int, bytes]] = {}
+        self._lost: list[tuple[int, str]] = []
+        self._lost_contents: dict[int, str] = {}
+        self._files = self._bytes = self._count = 0
+
+    def check_catalog(self, number: int, folder: Path) -> None:
+        """Check both copies of a member's catalog, and learn of its slices from it."""
+        manifest = self._backup.manifest if number == 0 else read_manifest(folder / MANIFEST)
+        copies = (folder / CATALOG, folder / CATALOG_COPY)
+        for path in copies:
+            _forget(path)
+        for words in catalog_faults(folder, manifest):
+            path = next(path for path in copies if words.startswith(f"{path} "))
+            is_missing = not path.exists()
+            self._faults.append(Fault(path, is_missing, words.removeprefix(f"{path} ")))
+        if number == 0:
+            self._learn(0, self._catalog)
+            return
+        try:
+            with BackupSet.open(folder, scratch=self._catalog.path.parent) as parent:
+                self._learn(number, parent.catalog)
+        except SetDamaged as error:
+            self._faults.append(Fault(folder, False, error.message))
+
+    def _learn(self, member: int, catalog: Catalog) -> None:
+        for row in catalog.connection.execute("SELECT number, size, sha256 FROM slice"):
+            number, size, sha256 = row
+            if (type(number), type(size), type(sha256)) != (int, int, bytes):
+                raise SetDamaged(f"{catalog.path} is damaged: its table of slices is")
+            self._slices[member, number] = (size, sha256)
+
+    def tasks(self) -> Iterator[Task]:
+        """Give a task for each slice, in order."""
+        own = iter(sorted(number for member, number in self._slices if member == 0))
+        due = next(own, None)
+        rows = self._catalog.connection.execute(_PIECES, (self._chain,))
+        for place, group in groupby(map(self._checked, rows), key=lambda row: row[:2]):
+            member, number = place
+            if member is None:
+                self._without_frame(group)
+                continue
+            while due is not None and (member > 0 or due < number):
+                yield self._task(0, due, ())
+                due = next(own, None)
+            if member == 0 and due == number:
+                due = next(own, None)
+            yield self._task(member, number, tuple(Piece._make(row[2:]) for row in group))
+        while due is not None:
+            yield self._task(0, due, ())
+            due = next(own, None)
+
+    def _checked(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        if row[0] is None or tuple(map(type, row)) in _SHAPES:
+            return row
+        raise SetDamaged(f"{self._catalog.path} is damaged: a place of bytes is none")
+
+    def _without_frame(self, group: Iterable[tuple[Any, ...]]) -> None:
+        for _, _, frame, _, _, _, owner, offset in group:
+            words = f"the catalog is wrong: it has no frame {frame}"
+            if not isinstance(owner, int):
+                continue
+            if offset is None:
+                self._lost.append((owner, words))
+            else:
+                self._lost_contents[owner] = words
+
+    def _task(self, member: int, number: int, pieces: tuple[Piece, ...]) -> Task:
+        self._count += 1
+        frames: list[Frame] = []
+        for piece in pieces:
+            if not frames or frames[-1].number != piece.frame:
+                frame = self._catalog.frame(piece.frame)
+                assert frame is not None  # noqa: S101 the join found it
+                frames.append(frame)
+        size, sha256 = self._slices.get((member, number), (None, None))
+        if size is None and (member == 0 or any(one == member for one, _ in self._slices)):
+            words = "the catalog does not list it, and has files in it"
+            self._faults.append(Fault(self._backup.members[member].folder, False, words))
+        return Task(member, number, size, sha256, tuple(frames), pieces)
+
+    def take(self, checked: Checked) -> None:
+        """Take what was found in a slice."""
+        self._files += checked.files
+        self._bytes += checked.bytes
+        self._lost += checked.lost
+        self._lost_contents.update(checked.lost_contents)
+        if checked.fault is not None:
+            self._faults.append(checked.fault)
+
+    def result(self) -> Verified:
+        """Check the rest, and name what is lost."""
+        lost = dict(self._named())
+        for entry in self._catalog.entries(where=_NOWHERE, values=(_EMPTY,)):
+            lost[entry.path] = "the catalog does not say where its bytes are"
+        for entry in self._catalog.entries(where="content IS NOT NULL"):
+            parts = self._catalog.parts(entry.content or 0)
+            if digest_of_parts((p.offset, p.size, p.digest) for p in parts) != entry.digest:
+                lost[entry.path] = "the catalog's list of its parts is not what its digest says"
+            elif entry.path not in lost and entry.content not in self._lost_contents:
+                self._files += 1
+        return Verified(
+            slices=self._count,
+            files=self._files,
+            bytes=self._bytes,
+            faults=tuple(self._faults),
+            lost=tuple(Lost(path, lost[path]) for path in sorted(lost, key=tree_key)),
+        )
+
+    def _named(self) -> Iterator[tuple[bytes, str]]:
+        for column, lost in (("id", dict(self._lost)), ("content", self._lost_contents)):
+            numbers = sorted(lost)
+            for start in range(0, len(numbers), _AT_ONCE):
+                some = tuple(numbers[start : start + _AT_ONCE])
+                where = f"{column} IN ({', '.join('?' * len(some))})"
+                for entry in self._catalog.entries(where=where, values=some):
+                    key = entry.id if column == "id" else entry.content
+                    yield entry.path, lost[key or 0]
+
+
+def _forget(path: Path) -> None:
+    """Have a file read from its medium the next time."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # catalog_faults tells
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
