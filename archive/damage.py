@@ -34,6 +34,8 @@ MAX_MARKS = 1 << 18
 """In one slice; a slice has at most some 20,000 frames."""
 TRIES = 24
 """Candidates for one frame that are worth unpacking."""
+TRIED_BYTES = 32 << 20
+"""Without compression small ones are quickly tried: so many bytes of them."""
 DOUBTFUL_TRIES = 2
 LOOKED_AT = 4096
 """Marks around a frame's place that are looked at."""
@@ -143,6 +145,8 @@ def candidates(file: SliceFile, frame: Frame, *, anchor: Anchor | None = None) -
     """
     given = {frame.start}
     tries = TRIES
+    if frame.codec == Codec.NONE:
+        tries = max(tries, TRIED_BYTES // max(frame.size, 1))
     doubtful = DOUBTFUL_TRIES
     for at in _places(file, frame, anchor):
         if at in given or at < 0 or at + frame.size > file.size:
@@ -168,6 +172,10 @@ def _places(file: SliceFile, frame: Frame, anchor: Anchor | None) -> Iterator[in
         at = file.data_of(anchor.name)
         if at is not None:
             yield at - anchor.start
+        if frame.codec == Codec.NONE:
+            # Its own header may be lost; behind it another entry begins.
+            for found in _nearest(file.marks(_HEADER_MARK), expected + frame.size):
+                yield found - frame.size
     if frame.codec == Codec.LZO:
         mark, skip = min(frame.raw_size, lzop.BLOCK_SIZE).to_bytes(4), 0
     elif frame.codec in MARKS:

@@ -113,7 +113,7 @@ def test_every_file_is_read(tmp_path: Path, codec: Codec, per_file: bool) -> Non
 
 
 @by_packing
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_flipped_bytes_cost_their_frames(
     tmp_path: Path, codec: Codec, per_file: bool, seed: int
 ) -> None:
@@ -143,7 +143,7 @@ def test_a_spoilt_frame_is_lost(tmp_path: Path, codec: Codec) -> None:
 
 
 @by_packing
-@pytest.mark.parametrize("count", [1, 13, 700, 5000])
+@pytest.mark.parametrize("count", [1, 5000])
 def test_missing_bytes_cost_their_frames(
     tmp_path: Path, codec: Codec, per_file: bool, count: int
 ) -> None:
