@@ -3,7 +3,8 @@
 An entry is the data behind a line that names its format and the SHA-256 of its key and data: no
 byte of it is outside of the digest, so that whatever is read back is what was kept. It is written
 beside its place and renamed, checked whenever it is read, and dropped, oldest use first,
-when all of them take too much. A cache that cannot be read or written costs time, nothing else.
+when all of them take too much. A cache that cannot be read or written costs time, nothing else,
+and is told of once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import logging
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
@@ -22,13 +24,14 @@ HEAD_BYTES = len(_FORMAT) + 1 + 64 + 1
 
 
 class CheckedCache:
-    """The entries in one folder, which is made when first needed."""
+    """The entries in one folder, which is made when first needed; many threads may use it."""
 
     def __init__(self, folder: Path, *, limit_bytes: int) -> None:
-        """Use ``folder``, of which nothing else makes use."""
+        """Use ``folder``, of which nothing else makes use, in the folder of the whole cache."""
         self._folder = folder
         self._limit_bytes = limit_bytes
         self._writable = True
+        self._untold = threading.Lock()
 
     def load(self, key: str) -> bytes | None:
         """Return what was kept as ``key``; None if there is nothing or it is damaged."""
@@ -40,10 +43,11 @@ class CheckedCache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            _LOG.warning("cannot read %s of the cache: %s", path, error.strerror)
+            self._tell_unusable(error)
             return None
         if head != _head(key, data):
-            _LOG.warning("%s of the cache is damaged; making it anew", path)
+            if self._untold.acquire(blocking=False):
+                _LOG.warning("what is in the cache in %s is damaged", self._folder.parent)
             return None
         # Its time tells when it was of use last; without it the entry only goes earlier.
         with contextlib.suppress(OSError):
@@ -51,7 +55,7 @@ class CheckedCache:
         return data
 
     def store(self, key: str, data: bytes) -> None:
-        """Keep ``data``; the first failure is logged, not raised, and ends all further tries."""
+        """Keep ``data``; a failure is logged, not raised, and ends all further tries."""
         if not self._writable:
             return
         temporary: str | None = None
@@ -64,7 +68,7 @@ class CheckedCache:
             Path(temporary).rename(self._folder / key)
         except OSError as error:
             self._writable = False
-            _LOG.warning("cannot keep anything in %s: %s", self._folder, error.strerror)
+            self._tell_unusable(error)
             if temporary is not None:
                 with contextlib.suppress(OSError):
                     Path(temporary).unlink()
@@ -84,7 +88,11 @@ class CheckedCache:
         except FileNotFoundError:
             return
         except OSError as error:
-            _LOG.warning("cannot tidy the cache in %s: %s", self._folder, error.strerror)
+            self._tell_unusable(error)
+
+    def _tell_unusable(self, error: OSError) -> None:
+        if self._untold.acquire(blocking=False):
+            _LOG.warning("cannot use the cache in %s: %s", self._folder.parent, error.strerror)
 
 
 def _head(key: str, data: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import os
 import platform
 import shutil
@@ -23,6 +24,7 @@ from mindi.config import (
     read_values,
     resolve,
 )
+from mindi.plainwords import printable_lines
 from mindi.progress import Narrator, narrator
 from mindi.results import print_result
 
@@ -41,10 +43,28 @@ def run(arguments: argparse.Namespace) -> int:
         "doctor": _doctor,
     }
     teller = narrator(quiet=arguments.quiet)
+    warnings = _Warnings(teller)
+    logging.getLogger().addHandler(warnings)
     try:
         return table[arguments.command](arguments, teller)
     finally:
+        logging.getLogger().removeHandler(warnings)
         teller.close()
+
+
+class _Warnings(logging.Handler):
+    """Shows what libraries log of what a user should know: each once."""
+
+    def __init__(self, teller: Narrator) -> None:
+        super().__init__(logging.WARNING)
+        self._teller = teller
+        self._told: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        words = printable_lines(record.getMessage())
+        if words not in self._told:
+            self._told.add(words)
+            self._teller.say(words)
 
 
 def _build(arguments: argparse.Namespace, teller: Narrator) -> int:

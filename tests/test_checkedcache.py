@@ -56,12 +56,23 @@ def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
     assert CheckedCache(tmp_path, limit_bytes=LIMIT).load("key") is None
 
 
-def test_what_cannot_be_kept_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "file").touch()
-    cache = CheckedCache(tmp_path / "file", limit_bytes=LIMIT)
-    cache.store("one", b"data")
-    cache.store("two", b"data")
-    assert caplog.text.count("cannot keep") == 1
+def test_what_cannot_be_used_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "cache").touch()
+    cache = CheckedCache(tmp_path / "cache/file", limit_bytes=LIMIT)
+    for key in ("one", "two"):
+        assert cache.load(key) is None
+        cache.store(key, b"data")
+        cache.evict()
+    assert caplog.messages == [f"cannot use the cache in {tmp_path / 'cache'}: Not a directory"]
+
+
+def test_damage_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = CheckedCache(tmp_path / "made", limit_bytes=LIMIT)
+    for key in ("one", "two"):
+        cache.store(key, b"data")
+        (tmp_path / "made" / key).write_bytes(b"damaged")
+        assert cache.load(key) is None
+    assert caplog.messages == [f"what is in the cache in {tmp_path} is damaged"]
 
 
 def test_what_was_of_use_longest_ago_is_dropped(tmp_path: Path) -> None:

@@ -325,6 +325,53 @@ def test_a_warm_cache_gives_the_same_bytes(tree: RealTree, out: Path, tmp_path: 
     assert (out / "cold").read_bytes() == (out / "warm").read_bytes()
 
 
+@pytest.mark.parametrize("state", ["closed", "full", "damaged"])
+def test_a_cache_that_is_of_no_use_is_told_of_once(
+    tree: RealTree, out: Path, tmp_path: Path, state: str
+) -> None:
+    """There was a line for each of thirty frames."""
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    before: tuple[str, ...] = ("env", f"MINDI_CACHE={cache}")
+    words = ("build", "--output", "initramfs", "--root", tree.path, "-q", "-o", out / "a.img")
+    if state in ("closed", "damaged"):
+        assert mindi(*words, before=before).status == 0
+    closed: list[Path] = []
+    for entry in cache.glob("*/*"):
+        if state == "closed":
+            closed += [entry, entry.parent]
+        else:
+            os.truncate(entry, 100)
+    if state == "full":
+        unshare = str(require_tool("unshare", package="util-linux"))
+        rights = () if os.geteuid() == 0 else ("--map-root-user",)
+        script = 'mount -t tmpfs -o size=3m,mode=700 none "$MINDI_CACHE" && exec "$@"'
+        before += (unshare, *rights, "--mount", "sh", "-c", script, "sh")
+    elif os.geteuid() == 0:  # who is stopped by nothing but the lack of this right
+        setpriv = require_tool("setpriv", package="util-linux")
+        before += (str(setpriv), "--bounding-set=-dac_override,-dac_read_search")
+    for path in closed:
+        path.chmod(0o500 if path.is_dir() else 0)
+    try:
+        ran = mindi(*words, before=before)
+    finally:
+        for path in closed:
+            path.chmod(0o700)
+    why = {"full": "No space left on device", "damaged": "is damaged"}.get(state, "Permission")
+    assert ran.status == 0, ran.err
+    assert [why in line and str(cache) in line for line in ran.err.splitlines()] == [True], ran.err
+
+
+def test_a_cache_has_a_few_folders_and_no_files(tree: RealTree, out: Path, tmp_path: Path) -> None:
+    """Bytecode was kept beside them, file by file and without a limit."""
+    before = ("env", f"MINDI_CACHE={tmp_path / 'cache'}")
+    ran = mindi(
+        *("build", "--output", "initramfs", "--root", tree.path, "-o", out / "a.img"), before=before
+    )
+    assert ran.status == 0, ran.err
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"bytecode", "frames"}
+
+
 def of_session(session: int) -> list[int]:
     """Return the processes of a session that are still running, or stopped."""
     found = []
