@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from archive.catalog import Catalog
 from archive.catalogfile import store_catalog
 from archive.codec import Codec
+from archive.entry import Entry, Frame, Part
 from archive.errors import CannotWrite, ParentMissing, SetDamaged
+from archive.frames import FrameReader, Member
 from archive.manifest import Manifest
 from archive.reader import BackupSet, contents, set_folder
 from archive.setfolder import CATALOG, CATALOG_COPY, MANIFEST
@@ -216,6 +222,50 @@ def test_a_catalog_that_does_not_lie_is_read(tmp_path: Path) -> None:
         b"other": words(50, 5),
         b"parts": words(60, 1) + words(60, 2),
     }
+
+
+COLUMNS = [
+    *(("entry", name) for name in Entry._fields),
+    *(("part", name) for name in Part._fields),
+    *(("frame", name) for name in Frame._fields),
+    *(("member", name) for name in ("number", "set_id")),
+]
+FIRST_OF = {"entry": "id", "frame": "number", "member": "number"}
+NUMBERS = st.sampled_from([-1, 0, 1, 2, 511, 1 << 31, 1 << 32, (1 << 63) - 1, -(1 << 63)])
+VALUES = st.none() | NUMBERS | st.integers(-99, 99) | st.floats() | st.text() | st.binary()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(COLUMNS), VALUES, st.booleans()), min_size=1, max_size=4))
+def test_any_values_in_a_catalog_are_read_or_refused(
+    tmp_path: Path, changes: list[tuple[tuple[str, str], object, bool]]
+) -> None:
+    builder = SetBuilder(tmp_path)
+    builder.files({b"file": words(100), b"other": words(50, 5)})
+    builder.parted(b"parts", {0: words(60, 1), 100: words(60, 2)}, 200)
+    path = tmp_path / "hostile.sqlite"
+    path.unlink(missing_ok=True)
+    with Catalog.open_write(builder.catalog(path, "id")) as catalog:
+        for (table, column), value, all_rows in changes:
+            row = "offset = 0" if table == "part" else f"{FIRST_OF[table]} < 2"
+            where = "1" if all_rows else row
+            # What a constraint forbids, an enemy cannot write either.
+            with contextlib.suppress(sqlite3.Error, UnicodeEncodeError):
+                catalog.connection.execute(
+                    f"UPDATE {table} SET {column} = ? WHERE {where}",  # noqa: S608
+                    (value,),
+                )
+        catalog.settle()
+    (tmp_path / "slices").mkdir(exist_ok=True)
+    (tmp_path / "slices" / "0000001.afio.zst").write_bytes(builder.slices[0])
+    reader = FrameReader((Member("id", tmp_path, ".afio.zst"),))
+    with contextlib.suppress(SetDamaged), Catalog.open_read(path) as catalog:
+        backup = BackupSet(tmp_path, manifest(), catalog, tmp_path / "none")
+        catalog.members(limit=10)
+        for entry in list(catalog.entries()):
+            with contextlib.suppress(SetDamaged):
+                list(contents(backup, entry, reader))
+    reader.close()
 
 
 def test_an_empty_file_needs_no_place(tmp_path: Path) -> None:
