@@ -77,7 +77,7 @@ def extract(
     try:
         with SafeTree(target) as tree:
             return _Extraction(backup, tree, wanted, progress).run(count)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise SetDamaged(f"{backup.catalog.path}: the catalog is damaged: {error}") from error
 
 

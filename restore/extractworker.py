@@ -11,6 +11,7 @@ import gc
 import hashlib
 import os
 import signal
+import sqlite3
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from typing import NamedTuple
 from archive.catalog import ENTRY_COLUMNS, Catalog
 from archive.codec import Codec
 from archive.entry import Entry, Frame
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, SetDamaged
 from archive.frames import FrameLost, FrameReader
 from restore.extractplan import Job, Lost, PartTask
 from restore.nodes import Attribute, Nodes, Unset
@@ -67,6 +68,8 @@ def work(jobs: Connection, target: Path, catalog: Path, reader: FrameReader) -> 
     os.umask(0)
     try:
         with SafeTree(target) as tree, Catalog.open_read(catalog) as opened, reader:
+            # One transaction: in one of its own each query looks for journals again.
+            opened.connection.execute("BEGIN")
             worker = Worker(Nodes(tree), opened, reader)
             while (job := jobs.recv()) is not None:
                 jobs.send(worker.do(job))
@@ -75,6 +78,8 @@ def work(jobs: Connection, target: Path, catalog: Path, reader: FrameReader) -> 
         return  # the main process is gone
     except ArchiveError as error:
         jobs.send(Failed(error))
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        jobs.send(Failed(SetDamaged(f"{catalog}: the catalog is damaged: {error}")))
 
 
 class Worker:
@@ -88,9 +93,13 @@ class Worker:
     def do(self, job: Job) -> Done:
         """Extract what a job names. Raises TargetFull."""
         done = Done()
-        frame = None if job.frame is None else self._frame(job.frame)
+        frame: Frame | None = None
         raw: memoryview | None = None
         words = "the catalog does not say where its bytes are"
+        try:
+            frame = None if job.frame is None else self.catalog.frame(job.frame)
+        except SetDamaged as error:
+            words = error.message
         if frame is not None and not (frame.codec == Codec.NONE and frame.raw_size > _LARGE_FRAME):
             try:
                 raw = memoryview(self.reader.read(frame))
@@ -110,12 +119,6 @@ class Worker:
     def _lose(self, done: Done, number: int, path: bytes, error: Exception) -> None:
         done.lost.append(Lost(path, reason(error, self.nodes.tree.root)))
         done.lost_ids.append(number)
-
-    def _frame(self, number: int) -> Frame | None:
-        frame = self.catalog.frame(number)
-        if frame is None or not all(type(value) is int for value in frame):
-            return None
-        return frame
 
     # Entries
 
@@ -212,8 +215,8 @@ class Worker:
         self, task: PartTask, frame: Frame | None, raw: memoryview | None, words: str
     ) -> None:
         part = task.part
-        if frame is None or type(part.start) is not int or part.start < 0:
-            raise Refused("the catalog does not say where its bytes are")
+        if frame is None:
+            raise Refused(words)
         data: memoryview | bytes
         if raw is None or (
             hashlib.sha256(data := raw[part.start : part.start + part.size]).digest() != part.digest

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from archive.attributes import create_subvolume, unpack_xattrs, write_flags
 from archive.entry import SUBVOLUME, Entry, unsigned64
 from archive.errors import SetDamaged
-from restore.safetree import Refused, SafeTree, strip
+from restore.safetree import Refused, SafeTree, strip, strip_acls
 
 _GRANTING = stat.S_ISUID | stat.S_ISGID
 _SPECIAL = _GRANTING | stat.S_ISVTX
@@ -199,7 +199,10 @@ class Nodes:
                 raise Refused("the catalog does not say where the symbolic link points")
             os.symlink(entry.target, name, dir_fd=folder)
         elif kind in {stat.S_IFCHR, stat.S_IFBLK}:
-            os.mknod(name, entry.mode, unsigned64(entry.rdev), dir_fd=folder)
+            try:
+                os.mknod(name, entry.mode, unsigned64(entry.rdev), dir_fd=folder)
+            except PermissionError as error:
+                raise Refused("only root can make devices") from error
         elif kind in {stat.S_IFIFO, stat.S_IFSOCK}:
             os.mknod(name, entry.mode, dir_fd=folder)
         else:
@@ -221,6 +224,8 @@ class Nodes:
                 # These calls take no descriptor of O_PATH, and its name in /proc is one.
                 path = f"/proc/self/fd/{handle}"
                 if special:
+                    if not plain:
+                        strip_acls(path)
                     self._chmod(path, entry, granting=not owner_lost)
                 self._set_xattrs(path, entry)
             finally:

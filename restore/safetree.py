@@ -275,12 +275,17 @@ def kind_of(folder: int, name: bytes) -> str:
 
 def strip(descriptor: int) -> None:
     """Take from a new file or directory the ACLs and flags that it inherited."""
-    for name in _INHERITED_ACLS:
-        with suppress(OSError):
-            os.removexattr(descriptor, name)
+    strip_acls(descriptor)
     with suppress(OSError):
         if read_flags(descriptor):
             write_flags(descriptor, 0)
+
+
+def strip_acls(target: int | str) -> None:
+    """Take the ACLs that it inherited from what has a descriptor, or a path in /proc."""
+    for name in _INHERITED_ACLS:
+        with suppress(OSError):
+            os.removexattr(target, name)
 
 
 def _has_default_acl(descriptor: int) -> bool:
