@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from archive.afio import COMPRESSED_SUFFIX, TRAILER, NotArchivable
-from archive.attributes import read_flags, read_xattrs
+from archive.attributes import is_subvolume, read_flags, read_xattrs
 from archive.codec import Codec, Packing
-from archive.entry import FRAME_NUMBERS, UNSETTLED, signed64
+from archive.entry import FRAME_NUMBERS, SUBVOLUME, UNSETTLED, signed64
 from archive.fileread import (
     Outgrown,
     Vanished,
@@ -41,6 +41,8 @@ from archive.slicing import FRAME_BYTES, PART_BYTES, Item, Job, Role
 _SETTLED_AFTER_NS = 2_000_000_000
 """The coarsest clock of a filesystem in use (FAT's); most have 4 ms."""
 _ATTEMPTS = 3
+_SUBVOLUME_INODE = 256
+"""The root of every btrfs subvolume (BTRFS_FIRST_FREE_OBJECTID)."""
 _DROPPED_FROM = 1 << 20
 """Files from this size on are taken out of the page cache again, if they were not in it."""
 
@@ -344,7 +346,11 @@ class _Packer:
         ctime_ns = found.st_ctime_ns
         if ctime_ns > self._settled_ns:
             ctime_ns = UNSETTLED
-        flags = read_flags(target_of) if isinstance(target_of, int) else 0
+        flags = 0
+        if isinstance(target_of, int):
+            flags = read_flags(target_of)
+            if found.st_ino == _SUBVOLUME_INODE and is_subvolume(target_of):
+                flags |= SUBVOLUME
         self.rows.append(
             (
                 item.id,

@@ -13,6 +13,7 @@ import pytest
 from archive.codec import Codec, Packing
 from tests.support import torture
 from tests.support.backup import restore, save
+from tests.support.btrfs import mounted_btrfs
 from tests.support.snapshot import allocated_bytes, differences, flags, snapshot
 from tests.support.tools import require_tool
 
@@ -175,3 +176,22 @@ def test_the_walker_sees_what_is_not_as_it_was(
     assert_restored(room / "tree", saved.path, room / "out")
     spoil(room / "out" / name)
     assert differences(snapshot(room / "tree"), snapshot(room / "out")) != []
+
+
+def test_btrfs_subvolumes_come_back_as_such(room: Path) -> None:
+    btrfs = require_tool("btrfs")
+    with mounted_btrfs(room) as point:
+        (point / "tree").mkdir()
+        for name in ("one", "one/inner"):
+            path = point / "tree" / name
+            subprocess.run([btrfs, "-q", "subvolume", "create", path], check=True)
+            (path / "file").write_text(name)
+        (point / "tree" / "folder").mkdir()
+        saved = save(point / "tree", room / "set")
+        assert_restored(point / "tree", saved.path, point / "out")
+        listed = subprocess.run(
+            [btrfs, "subvolume", "list", point], check=True, capture_output=True, text=True
+        )
+        names = {line.split()[-1] for line in listed.stdout.splitlines()}
+        assert names >= {"tree/one", "tree/one/inner", "out/one", "out/one/inner"}
+        assert "out/folder" not in names
