@@ -72,6 +72,7 @@ def load_catalog(folder: Path, manifest: Manifest, scratch: Path) -> Path:
     """
     stored = manifest.catalog
     _check_sizes(folder, stored)
+    _check_room(scratch, stored)
     target = scratch / f"{manifest.set_id}.sqlite"
     found: list[str] = []
     for name in (CATALOG, CATALOG_COPY):
@@ -137,6 +138,20 @@ def _check_sizes(folder: Path, stored: CatalogFile) -> None:
             f"the catalog of {folder} would be {stored.raw_size} bytes of {stored.size}: no "
             "catalog is like that",
             hint="somebody may have made this set to fill your disk: do not use it",
+        )
+
+
+def _check_room(scratch: Path, stored: CatalogFile) -> None:
+    try:
+        room = os.statvfs(scratch)
+    except OSError:
+        # To write there will fail, with better words.
+        return
+    # A ramfs, that of a rescue environment, has no size.
+    if room.f_blocks and room.f_bavail * room.f_frsize < stored.raw_size:
+        raise CannotWrite(
+            f"{scratch} has no room for the catalog",
+            hint=f"{stored.raw_size} bytes are needed there",
         )
 
 

@@ -204,6 +204,13 @@ def test_no_room_is_told_from_damage(stored: tuple[Path, Manifest]) -> None:
         load_catalog(folder, told, folder / "missing")
 
 
+def test_a_catalog_larger_than_the_disk_is_not_begun(stored: tuple[Path, Manifest]) -> None:
+    folder, told = stored
+    huge = dataclasses.replace(told.catalog, size=1 << 38, raw_size=1 << 39)
+    with pytest.raises(CannotWrite, match="has no room"):
+        load_catalog(folder, dataclasses.replace(told, catalog=huge), scratch(folder))
+
+
 def test_a_medium_that_is_not_there_is_said(tmp_path: Path) -> None:
     database = SetBuilder(tmp_path).catalog(tmp_path / "catalog.sqlite", "id")
     with pytest.raises(CannotWrite, match="the catalog cannot be written"):
