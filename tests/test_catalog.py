@@ -134,7 +134,7 @@ WRONG_ROWS = {
     "file-with-target": "UPDATE entry SET target = x'61' WHERE path = x'66'",
     "part-of-text": "UPDATE part SET size = 'x'",
     "part-digest": "UPDATE part SET digest = x'00'",
-    "part-negative": "UPDATE part SET offset = -1 WHERE offset = 0",
+    "part-negative": "UPDATE part SET start = -1",
     "parts-overlap": "UPDATE part SET size = 5000 WHERE offset = 0",
     "frame-codec": "UPDATE frame SET codec = 77",
     "frame-text": "UPDATE frame SET start = 'x'",
