@@ -12,18 +12,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
 
 from initramfs.errors import ImageError, InputError, MissingDependency, OutputError, ToolError
+from mindi.programs import failure, find_program, last_words, lines, program, run, started
 
 Progress = Callable[[str], None]
 
@@ -43,13 +42,9 @@ NOT_UNPACKED = (
 )
 
 _PLANNED = re.compile(r"^Inst (\S+) \((\S+) .*\[(\S+)\]\)", re.MULTILINE)
-_SAYS_WHY = re.compile(r"^E: |^\S+ : |(?:Depends|Conflicts|Breaks): ")
 # What apt would fetch (apt-get(8), --print-uris): address, name of the file, size, best digest.
 _OFFERED = re.compile(r"^'[^']*' (\S+) \d+ (SHA256|SHA512):([0-9a-f]+)$", re.MULTILINE)
 _COMMON = ("-q", "-y", "--no-install-recommends")
-
-# An ordinary user's PATH lacks the folders of some tools that need no right (depmod).
-_MORE_PATH = ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +76,7 @@ class PackageManager:
         self._empty = folder / "none.d"
         self.archives = folder / "archives"
         self._configuration = folder / "apt.conf"
-        if _find("apt-get") is None or _find("dpkg-deb") is None:
+        if find_program("apt-get") is None or find_program("dpkg-deb") is None:
             raise MissingDependency(
                 "fail-safe packages are fetched with apt, and this machine has none",
                 hint="build from an unpacked tree of a Debian family system with --root DIR",
@@ -119,7 +114,7 @@ class PackageManager:
                 raise
             return
         if not self.has_lists:  # apt calls it a success that no network is there
-            raise _failure(argv, 0, said)
+            raise failure(argv, 0, said)
 
     def available(self, names: Iterable[str]) -> frozenset[str]:
         """Return those of ``names`` that the archive has a package for."""
@@ -167,26 +162,15 @@ class PackageManager:
     def _download(self, packages: Sequence[Package], progress: Progress) -> None:
         with TemporaryDirectory(dir=self.archives, prefix="partial-") as beside:
             names = [f"{package.name}={package.version}" for package in packages]
-            argv = [_found("apt-get"), "-q", "download", *names]
-            with subprocess.Popen(
-                argv,
-                cwd=beside,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            ) as process:
-                said: list[str] = []
-                fetched = 0
-                for line in process.stdout or ():
-                    said.append(line)
-                    if line.startswith("Get:"):
-                        fetched += 1
-                        progress(f"fetching package {fetched} of {len(packages)}")
-            if process.returncode:
-                raise _failure(argv, process.returncode, "".join(said))
+            fetched = 0
+            for line in lines(
+                *("apt-get", "-q", "download", *names),
+                environment=self._environment(),
+                folder=Path(beside),
+            ):
+                if line.startswith("Get:"):
+                    fetched += 1
+                    progress(f"fetching package {fetched} of {len(packages)}")
             for package in packages:
                 got = Path(beside) / package.file_name
                 got.replace(self.archives / package.file_name)
@@ -195,7 +179,7 @@ class PackageManager:
         return run(name, *arguments, environment=self._environment(), folder=folder)
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "LC_ALL": "C", "APT_CONFIG": os.fspath(self._configuration)}
+        return {"APT_CONFIG": os.fspath(self._configuration)}
 
     def _configure(self, folder: Path, sources: Path | None) -> str:
         """Return an apt.conf: of the host's own only how to reach archives, so no hook of it."""
@@ -228,7 +212,7 @@ class PackageManager:
 
 def host_architecture() -> str:
     """Return Debian's name of the architecture of this machine; raise MissingDependency."""
-    if _find("dpkg") is None:
+    if find_program("dpkg") is None:
         raise MissingDependency(
             "this machine has no dpkg, so it is not known what packages would suit it",
             hint="build from an unpacked tree of a Debian family system with --root DIR",
@@ -255,9 +239,9 @@ def unpack(archives: Sequence[Path], tree: Path, *, progress: Progress = lambda 
 
 
 def _unpack_one(archive: Path, tree: Path) -> None:
-    reader_argv = [_found("dpkg-deb"), "--fsys-tarfile", os.fspath(archive)]
+    reader_argv = [program("dpkg-deb"), "--fsys-tarfile", os.fspath(archive)]
     writer_argv = [
-        _found("tar"),
+        program("tar"),
         "--extract",
         "--file=-",
         f"--directory={tree}",
@@ -267,8 +251,8 @@ def _unpack_one(archive: Path, tree: Path) -> None:
         *(f"--exclude={pattern}" for pattern in NOT_UNPACKED),
     ]
     with ExitStack() as stack:
-        reader = stack.enter_context(_start(reader_argv, stdout=subprocess.PIPE))
-        writer = stack.enter_context(_start(writer_argv, stdin=reader.stdout))
+        reader = stack.enter_context(started(reader_argv, stdout=subprocess.PIPE))
+        writer = stack.enter_context(started(writer_argv, stdin=reader.stdout))
         if reader.stdout is not None:
             reader.stdout.close()  # so that dpkg-deb ends when tar does
         said = writer.communicate()[1].decode("utf-8", "replace")
@@ -276,10 +260,10 @@ def _unpack_one(archive: Path, tree: Path) -> None:
     # dpkg-deb is not to blame for a tar that went before it.
     lost_writer = reader.returncode == -signal.SIGPIPE or "(Broken pipe)" in cause
     if reader.returncode and not (writer.returncode and lost_writer):
-        raise _unread(archive, reader.returncode, _last_words(cause))
+        raise _unread(archive, reader.returncode, last_words(cause))
     if writer.returncode:
         raise OutputError(
-            f"cannot unpack {archive.name} into {tree}: {_last_words(said)}",
+            f"cannot unpack {archive.name} into {tree}: {last_words(said)}",
             hint="see that there is room in the cache folder, or name another in MINDI_CACHE",
         )
 
@@ -300,61 +284,3 @@ def _unread(archive: Path, code: int, cause: str) -> ImageError:
         f"the fetched package {archive.name} is damaged: {cause}",
         hint="it was removed; run the same command again to fetch it anew",
     )
-
-
-def _start(
-    argv: list[str],
-    *,
-    stdin: IO[bytes] | int | None = subprocess.DEVNULL,
-    stdout: int | None = None,
-) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "LC_ALL": "C"}
-    return subprocess.Popen(
-        argv, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment
-    )
-
-
-def run(
-    name: str,
-    *arguments: str,
-    environment: Mapping[str, str] | None = None,
-    folder: Path | None = None,
-) -> str:
-    """Run a program of the host and return what it said; raise ToolError if it fails."""
-    argv = [_found(name), *arguments]
-    done = subprocess.run(
-        argv,
-        cwd=folder,
-        env=dict(environment) if environment is not None else {**os.environ, "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode:
-        raise _failure(argv, done.returncode, done.stdout + done.stderr)
-    return done.stdout
-
-
-def _failure(argv: Sequence[str], code: int, said: str) -> ToolError:
-    shown = " ".join(argv[:6]) + (" ..." if len(argv) > 6 else "")
-    how = f"failed with exit status {code}" if code else "failed"
-    return ToolError(f"{shown} {how}:\n{_last_words(said)}")
-
-
-def _last_words(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    errors = [line for line in lines if _SAYS_WHY.search(line)]
-    return "\n".join((errors or lines)[-5:])
-
-
-def _find(name: str) -> str | None:
-    return shutil.which(name, path=os.environ.get("PATH", "/usr/bin:/bin") + _MORE_PATH)
-
-
-def _found(name: str) -> str:
-    found = _find(name)
-    if found is None:
-        raise MissingDependency(f"the program {name} is not here", hint=f"install {name}")
-    return found

@@ -31,9 +31,9 @@ from mindi.debian import (
     Progress,
     host_architecture,
     make_merged,
-    run,
     unpack,
 )
+from mindi.programs import run
 from mindi.rescuepackages import Flavour, kernel_package, required_packages, rescue_packages
 from mindi.settle import settle
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from initramfs.errors import InputError, MissingDependency, OutputError, ToolError
-from mindi.debian import Package, PackageManager, host_architecture, make_merged, run, unpack
+from mindi.debian import Package, PackageManager, host_architecture, make_merged, unpack
+from mindi.programs import run
 from tests.support.archive import Archive
 from tests.support.tools import require_tool
 
@@ -264,7 +265,7 @@ def test_a_reader_that_is_killed_is_an_error(
 def test_a_host_without_apt_is_told_of_another_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mindi.debian._MORE_PATH", "")
+    monkeypatch.setattr("mindi.programs._MORE_PATH", "")
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
     with pytest.raises(MissingDependency) as caught:
         PackageManager(tmp_path / "state", architecture="amd64")

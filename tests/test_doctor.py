@@ -211,7 +211,7 @@ def test_storage_is_told_by_the_kernel_s_names(tmp_path: Path) -> None:
 def test_the_doctor_agrees_with_the_package_manager(facts: Facts) -> None:
     """The packages that are named exist: apt knows them (where it has any lists)."""
     require_tool("apt-cache", package="apt")
-    from mindi.debian import run
+    from mindi.programs import run
 
     names = {finding.package for finding in examine(facts).findings if finding.package}
     words = {word for name in names for word in name.split()} - {"grub-efi"}
