@@ -7,6 +7,7 @@ number of whole slices and the rows of just these: ``--resume`` treats them as o
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import os
 import sqlite3
@@ -171,6 +172,8 @@ class _Run:
             earlier.append((self._order.parent.catalog, 1))
         for number, (path, older) in enumerate(earlier):
             schema = f"earlier{number}"
+            # Looked at first: an earlier set may come from anywhere.
+            catalog = stack.enter_context(Catalog.open_read(path))
             self._catalog.attach(path, schema)
             connection.execute(f"INSERT OR IGNORE INTO device SELECT * FROM {schema}.device")  # noqa: S608
             connection.execute(f"INSERT OR IGNORE INTO part SELECT * FROM {schema}.part")  # noqa: S608
@@ -184,7 +187,6 @@ class _Run:
                 )
             else:
                 connection.execute(f"INSERT OR IGNORE INTO slice SELECT * FROM {schema}.slice")  # noqa: S608
-            catalog = stack.enter_context(Catalog.open_read(path))
             yield Reference(catalog, schema=schema)
 
     def save(self, workers: Workers[Job, Packed]) -> None:
@@ -196,11 +198,12 @@ class _Run:
                 "a filesystem that should have been saved cannot be read:\n" + "\n".join(lost),
                 hint="mend it, or exclude it by name (-E)",
             )
-        for attempt in range(2, _ATTEMPTS + 1):
-            items = self._second_look(last=attempt == _ATTEMPTS)
+        for attempt in itertools.count(2):
+            # The last time all is kept as it is; each orphan is one fewer: this comes to an end.
+            items = self._second_look(last=attempt >= _ATTEMPTS)
+            if items is None:
+                break
             self._pack(workers, items)
-        for item in self._again.values():
-            self._note(Issue(item.path, IssueKind.CHANGED, "kept changing: not saved"))
         self._show(b"")
 
     def _pack(self, workers: Workers[Job, Packed], items: Iterable[Item]) -> None:
@@ -220,6 +223,8 @@ class _Run:
         for problem in packed.problems:
             item = problem.item
             if item.content is not None and problem.trouble is not Trouble.CHANGED:
+                if item.content in self._broken:
+                    continue
                 self._broken.add(item.content)
             if problem.trouble is Trouble.OUTGREW and not item.last:
                 self._again[item.id] = item
@@ -244,14 +249,16 @@ class _Run:
         last = entries[-1][1] if entries else b""
         self._show(last if isinstance(last, bytes) else b"")
 
-    def _second_look(self, *, last: bool) -> Iterator[Item]:
-        """Plan again what became something else, and links whose first name could not be read."""
-        again = list(self._again.values())
-        self._again.clear()
-        for item in again:
-            yield from self._planner.again(item, last=last)
-        for orphan in completion.take_orphans(self._catalog):
-            yield from self._planner.adopt(orphan)
+    def _second_look(self, *, last: bool) -> Iterator[Item] | None:
+        """Plan again what became something else, then links whose first name could not be read."""
+        planner = self._planner
+        again, self._again = self._again, {}
+        if again:
+            return (new for item in again.values() for new in planner.again(item, last=last))
+        orphans = completion.take_orphans(self._catalog)
+        if orphans:
+            return (new for orphan in orphans for new in planner.adopt(orphan))
+        return None
 
     def _note(self, issue: Issue) -> None:
         self._catalog.connection.execute(
