@@ -183,11 +183,11 @@ class Catalog:
         (ends,) = self._rows(query)
         return (0, -1) if None in ends else (int(ends[0]), int(ends[1]))
 
-    def parts(self, content: int) -> Iterator[Part]:
-        """Give the parts of a file in the order of their offsets."""
-        query = "SELECT * FROM part WHERE content = ? ORDER BY offset"
+    def parts(self, content: int, *, start: int = 0) -> Iterator[Part]:
+        """Give the parts of a file that begin at ``start`` or behind, in their order."""
+        query = "SELECT * FROM part WHERE content = ? AND offset >= ? ORDER BY offset"
         end = 0
-        for row in self._rows(query, (content,)):
+        for row in self._rows(query, (content, start)):
             part = Part._make(row)
             check_part(part)
             if part.offset < end:

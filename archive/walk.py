@@ -217,7 +217,7 @@ class Walk:
             if not folder.whole:
                 names = self._territory.spine.get(folder.path, [])
                 return folder._replace(entries=self._states(folder, names, fd))
-            if self._caches and _is_cache(fd):
+            if self._caches and is_cache(fd):
                 self._territory.leave_cache(folder.path)
                 return folder._replace(entries=self._states(folder, [_CACHE_TAG], fd))
             with os.scandir(fd) as entries:
@@ -335,7 +335,7 @@ def _is_gone(mount: Mount, folder: _Folder, state: os.stat_result) -> bool:
     )
 
 
-def _is_cache(fd: int) -> bool:
+def is_cache(fd: int) -> bool:
     """Say whether a directory has a CACHEDIR.TAG."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
