@@ -7,19 +7,21 @@ import multiprocessing
 import os
 import signal
 import stat
+import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from archive.attributes import pack_xattr
+from archive.attributes import pack_xattr, read_flags, write_flags
 from archive.entry import Entry
 from archive.errors import CannotWrite
 from archive.reader import BackupSet
 from restore.extract import Extracted, extract
 from restore.nodes import Attribute
 from tests.support.sets import SetBuilder, words
-from tests.support.tools import lacking
+from tests.support.tools import lacking, require_tool
 
 DIRECTORY = stat.S_IFDIR | 0o755
 FILE = stat.S_IFREG | 0o644
@@ -182,6 +184,40 @@ def test_a_second_time_over_the_first(made: SetBuilder, tmp_path: Path) -> None:
 
 def _all(folder: Path) -> list[Path]:
     return list(folder.rglob("*"))
+
+
+def test_what_is_made_where_acls_are_handed_down(made: SetBuilder, tmp_path: Path) -> None:
+    setfacl = require_tool("setfacl", package="acl")
+    (tmp_path / "out").mkdir()
+    subprocess.run([setfacl, "-m", "d:u:65534:rwx", tmp_path / "out"], check=True)
+    made.row(b"d", DIRECTORY, **OURS)
+    add(made, b"d/f")
+    add(made, b"f")
+    made.row(b"fifo", stat.S_IFIFO | 0o600, **OURS)
+    made.parted(b"p", {4096: b"x"}, 8192)
+    made.rows[-1] |= OURS
+    assert run(made, tmp_path / "out").is_complete
+    for path in (tmp_path / "out", *_all(tmp_path / "out")):
+        assert not [name for name in os.listxattr(path) if "acl" in name]
+    assert stat.S_IMODE((tmp_path / "out/fifo").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "out/f").stat().st_mode) == 0o644
+
+
+def test_an_immutable_file_with_two_names(made: SetBuilder, tmp_path: Path) -> None:
+    add(made, b"a", link=1, flags=0x10)
+    made.rows.append({**made.rows[-1], "path": b"b"})
+    done = run(made, tmp_path / "out")
+    assert not done.lost
+    descriptor = os.open(tmp_path / "out/a", os.O_RDONLY)
+    try:
+        if done.warnings:
+            lacking("immutable files take root and a filesystem that has them")
+        assert read_flags(descriptor) & 0x10
+        assert (tmp_path / "out/a").samefile(tmp_path / "out/b")
+    finally:
+        with suppress(OSError):
+            write_flags(descriptor, 0)
+        os.close(descriptor)
 
 
 # Damage
