@@ -44,7 +44,7 @@ TRAVELLERS = (
 _COMPANIONS = ("wcwidth", "typing_extensions")
 
 # Ours: the packages of this project that travel.
-OUR_PACKAGES = ("restore",)
+OUR_PACKAGES = ("archive", "restore")
 
 # Of the standard library: what no restore needs. Names of modules and packages, as patterns.
 _DROPPED = (

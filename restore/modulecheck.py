@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from restore.run import NOT_RUN, TIMED_OUT, Ended, run
+from archive.run import NOT_RUN, TIMED_OUT, Ended, run
 
 _BATCH = 40
 _TIMEOUT_S = 600.0

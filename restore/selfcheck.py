@@ -16,9 +16,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from archive.run import run
 from restore.contract import LOG, READY, SELFCHECK, Checklist, Startable
 from restore.modulecheck import canonical, check_modules
-from restore.run import run
 from restore.storagecheck import run_trial, trials
 from restore.verdict import Verdict, find_port
 
@@ -34,7 +34,7 @@ _STANDARD = (
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How a start of a tool ended; ``status`` as of ``restore.run``, ``output`` one line."""
+    """How a start of a tool ended; ``status`` as of ``archive.run``, ``output`` one line."""
 
     tool: Startable
     status: int

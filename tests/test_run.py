@@ -1,4 +1,4 @@
-"""The one runner of what the rescue environment starts: every program has an end."""
+"""The one runner of all that travels: every program has an end."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from restore import run as runner
-from restore.run import NOT_RUN, TIMED_OUT, Ended, run
+from archive import run as runner
+from archive.run import NOT_RUN, TIMED_OUT, Ended, run
 
 ENOUGH_S = 60.0
 SHORT_S = 0.5
@@ -22,6 +22,17 @@ def python(code: str) -> Ended:
 def test_what_a_program_writes_is_kept_with_its_errors() -> None:
     code = "import sys; print('one', flush=True); print('two', file=sys.stderr); sys.exit(3)"
     assert python(code) == Ended(3, "one\ntwo\n")
+
+
+def test_errors_may_be_kept_apart() -> None:
+    code = "import sys; print('one'); print('two', file=sys.stderr)"
+    ended = run((sys.executable, "-c", code), timeout_s=ENOUGH_S, apart=True)
+    assert ended == Ended(0, "one\n", "two\n")
+
+
+def test_a_late_end_is_told_among_the_errors_that_are_apart() -> None:
+    ended = run(("sh", "-c", "echo one; exec sleep 600"), timeout_s=1.0, apart=True)
+    assert ended == Ended(TIMED_OUT, "one\n", "\ndid not end within 1 s\n")
 
 
 def test_a_signal_is_a_status() -> None:
@@ -70,5 +81,6 @@ def test_a_program_has_no_input_and_no_locale() -> None:
 
 def test_nothing_else_that_travels_runs_programs() -> None:
     ours = Path(runner.__file__)
-    others = [file for file in ours.parent.glob("*.py") if file != ours]
-    assert [file.name for file in others if "import subprocess" in file.read_text()] == []
+    house = ours.parent.parent
+    others = [file for package in ("archive", "restore") for file in (house / package).glob("*.py")]
+    assert [f for f in others if f != ours and "import subprocess" in f.read_text()] == []
