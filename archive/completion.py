@@ -19,14 +19,18 @@ class Orphan(NamedTuple):
     path: bytes
     link: int
     device: int
+    st_dev: int
+    inode: int
+    """What the file was found to be; both as SQLite stores them."""
 
 
 def take_orphans(catalog: Catalog) -> list[Orphan]:
     """Return one hard link of each group without bytes, and take it from those that wait."""
     query = (
-        "SELECT min(p.id), p.path, p.link, p.device FROM temp.pending p"
-        " WHERE NOT EXISTS (SELECT 1 FROM temp.link l JOIN entry e ON e.id = l.id"
-        " WHERE l.number = p.link) GROUP BY p.link"
+        "SELECT min(p.id), p.path, p.link, p.device, l.st_dev, l.inode"
+        " FROM temp.pending p JOIN temp.link l ON l.number = p.link"
+        " LEFT JOIN entry e ON e.id = l.id AND e.link = l.number"
+        " WHERE e.id IS NULL GROUP BY p.link"
     )
     orphans = [Orphan._make(row) for row in catalog.connection.execute(query)]
     for orphan in orphans:
@@ -42,7 +46,8 @@ def enter_links(catalog: Catalog) -> None:
     """Give every hard link that waits the row of the name that was read."""
     catalog.connection.execute(
         f"INSERT INTO entry SELECT p.id, p.path, {_OF_BEARER} FROM temp.pending p"  # noqa: S608
-        " JOIN temp.link l ON l.number = p.link JOIN entry b ON b.id = l.id"
+        " JOIN temp.link l ON l.number = p.link"
+        " JOIN entry b ON b.id = l.id AND b.link = l.number"
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
-from archive.reach import LONGEST
+from archive.entry import UNSETTLED
 from archive.slicing import Item
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -27,6 +28,19 @@ def open_quietly(path: bytes, more: int = 0) -> int:
         return os.open(path, _READ | more)
 
 
+def look_at(path: bytes) -> os.stat_result:
+    """Return the state of what lies at ``path``, seen through no symbolic link.
+
+    Raises Vanished where a directory above became one, OSError.
+    """
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        check_reached(descriptor, path)
+        return os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def read_into(descriptor: int, view: memoryview, offset: int) -> int:
     """Fill ``view`` from a file; return how much there was."""
     length = os.preadv(descriptor, (view,), offset) if view else 0
@@ -37,6 +51,16 @@ def read_into(descriptor: int, view: memoryview, offset: int) -> int:
     return done
 
 
+def read_link(path: bytes) -> bytes:
+    """Return the target of a symbolic link. Raises Outgrown if it is none any more, OSError."""
+    try:
+        return os.readlink(path)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise Outgrown from error
+        raise
+
+
 def is_cached(descriptor: int, offset: int = 0) -> bool:
     """Tell whether a file's first byte lies in the page cache; where that cannot be told, yes."""
     try:
@@ -45,6 +69,13 @@ def is_cached(descriptor: int, offset: int = 0) -> bool:
         return False
     except OSError:
         return True
+
+
+def as_found(item: Item) -> os.stat_result:
+    """Return the state of a path as it was found; its ctime is one that never is."""
+    times = {"st_mtime_ns": item.mtime_s * 1_000_000_000 + item.mtime_ns, "st_ctime_ns": UNSETTLED}
+    whole = (item.mode, item.inode, item.st_dev, item.nlink, item.uid, item.gid, item.size)
+    return os.stat_result((*whole, 0, item.mtime_s, 0), {**times, "st_rdev": item.rdev})
 
 
 def is_unchanged(before: os.stat_result, after: os.stat_result) -> bool:
@@ -77,15 +108,32 @@ def is_as_found(found: os.stat_result, item: Item) -> bool:
 
 
 def check_replaced(descriptor: int, found: os.stat_result, item: Item, path: bytes) -> None:
-    """Take another file in the place of the one that was found, but none through a new link.
+    """Take another of its kind in the place of what was found, but none through a new link.
 
     Raises Outgrown where it must be planned anew; Vanished where a directory above was swapped
     for a symbolic link, or for another filesystem: what lies behind it may be what the owner of
     the path must not read.
     """
-    if item.link is not None or not stat.S_ISREG(found.st_mode):
+    if item.link is not None or stat.S_IFMT(found.st_mode) != stat.S_IFMT(item.mode):
         raise Outgrown
     if found.st_dev != item.st_dev:
         raise Vanished
-    if len(path) <= LONGEST and os.readlink(b"/proc/self/fd/%d" % descriptor) != path:
+    check_reached(descriptor, path)
+
+
+def check_replaced_unopened(item: Item, path: bytes) -> None:
+    """Do as ``check_replaced``, for what must not be opened: a FIFO, a device, a link."""
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        check_replaced(descriptor, os.fstat(descriptor), item, path)
+    finally:
+        os.close(descriptor)
+
+
+def check_reached(descriptor: int, path: bytes) -> None:
+    """Raise Vanished if what is open was reached through a symbolic link.
+
+    A path that is too deep for the kernel to name counts as one.
+    """
+    if os.readlink(b"/proc/self/fd/%d" % descriptor) != (path.rstrip(b"/") or b"/"):
         raise Vanished

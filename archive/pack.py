@@ -25,13 +25,16 @@ from archive.entry import FRAME_NUMBERS, SUBVOLUME, UNSETTLED, signed64
 from archive.fileread import (
     Outgrown,
     Vanished,
+    as_found,
     check_as_found,
     check_replaced,
+    check_replaced_unopened,
     is_as_found,
     is_cached,
     is_unchanged,
     open_quietly,
     read_into,
+    read_link,
 )
 from archive.headers import Headers
 from archive.reach import LONGEST, reachable
@@ -144,8 +147,11 @@ class _Packer:
                     self._add(item, path)
             else:
                 self._add(item, self._root + item.path)
-        except (Vanished, FileNotFoundError, NotADirectoryError):
+        except (Vanished, FileNotFoundError):
             self._problem(item, Trouble.VANISHED)
+        except NotADirectoryError:
+            outgrew = stat.S_ISDIR(item.mode)
+            self._problem(item, Trouble.OUTGREW if outgrew else Trouble.VANISHED)
         except Outgrown:
             self._problem(item, Trouble.OUTGREW)
         except NotArchivable as error:
@@ -167,10 +173,18 @@ class _Packer:
             self._out.put(self._headers.of_link(item))
         elif stat.S_ISREG(item.mode):
             self._add_file(item, path)
+        elif stat.S_ISDIR(item.mode):
+            self._add_directory(item, path)
         else:
             self._add_special(item, path)
 
     def _problem(self, item: Item, trouble: Trouble, words: str | None = None) -> None:
+        if item.role is Role.LINK:
+            return  # Its row is that of the first name, whatever lies there now.
+        if stat.S_ISDIR(item.mode):
+            # It was walked: what was found in it needs it.
+            self._row(item, as_found(item), None)
+            trouble = Trouble.CHANGED if trouble is Trouble.OUTGREW else trouble
         self.problems.append(Problem(item, trouble, words or trouble.value))
 
     def _add_file(self, item: Item, path: bytes) -> None:
@@ -184,14 +198,15 @@ class _Packer:
                 self._end_of_parts(item, found, descriptor)
                 return
             cached = found.st_size < _DROPPED_FROM or is_cached(descriptor)
-            for attempt in range(_ATTEMPTS):
+            for attempt in range(1, _ATTEMPTS + 1):
                 begin, length = self._read_behind_header(item, found, descriptor)
                 now = os.fstat(descriptor)
                 if length == found.st_size and is_unchanged(found, now):
                     break
-                found = now
-                if attempt == _ATTEMPTS - 1:
+                if attempt == _ATTEMPTS:
                     self._problem(item, Trouble.CHANGED)
+                else:
+                    found = now
             if not cached:
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             self._keep(item, found, descriptor, begin=begin, length=length)
@@ -309,30 +324,35 @@ class _Packer:
         self._row(item, found, descriptor, size=item.size, content=item.content)
 
     def _add_special(self, item: Item, path: bytes) -> None:
-        """Take what has no bytes of its own: directories, links, devices, FIFOs, sockets."""
+        """Take what has no bytes of its own: symbolic links, devices, FIFOs, sockets."""
         found = os.lstat(path)
         if stat.S_IFMT(found.st_mode) != stat.S_IFMT(item.mode):
             raise Outgrown
-        target = os.readlink(path) if stat.S_ISLNK(found.st_mode) else None
+        if found.st_ino != item.inode or found.st_dev != item.st_dev:
+            check_replaced_unopened(item, path)
+        target = read_link(path) if stat.S_ISLNK(found.st_mode) else None
         data = target or b""
         self._out.put(self._headers.of(item, found, len(data)) + data)
-        if item.role is Role.LINK:
-            # Its row is that of the first name. Other programs get a second FIFO, device, ...
-            return
-        if stat.S_ISDIR(found.st_mode):
-            descriptor = open_quietly(path, os.O_DIRECTORY)
-            try:
-                self._row(item, found, descriptor)
-            finally:
-                os.close(descriptor)
-        else:
+        # Of a link the row is that of the first name; other programs get a second FIFO, device, ...
+        if item.role is not Role.LINK:
             self._row(item, found, path, target=target)
+
+    def _add_directory(self, item: Item, path: bytes) -> None:
+        descriptor = open_quietly(path, os.O_DIRECTORY)
+        try:
+            found = os.fstat(descriptor)
+            if found.st_ino != item.inode or found.st_dev != item.st_dev:
+                check_replaced(descriptor, found, item, path)
+            self._out.put(self._headers.of(item, found, 0))
+            self._row(item, found, descriptor)
+        finally:
+            os.close(descriptor)
 
     def _row(
         self,
         item: Item,
         found: os.stat_result,
-        target_of: int | bytes,
+        target_of: int | bytes | None,
         *,
         size: int = 0,
         target: bytes | None = None,
@@ -368,7 +388,7 @@ class _Packer:
                 found.st_rdev,
                 target,
                 item.link,
-                read_xattrs(target_of),
+                None if target_of is None else read_xattrs(target_of),
                 flags,
                 digest,
                 frame,

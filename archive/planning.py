@@ -16,9 +16,9 @@ from archive.completion import Orphan
 from archive.differential import Reference, Row
 from archive.entry import Entry, signed64, tree_key
 from archive.errors import CannotRead
-from archive.fileread import open_quietly
+from archive.fileread import Vanished, look_at, open_quietly
 from archive.headers import OWN_NAMES
-from archive.issues import Issue, issue_of
+from archive.issues import Issue, IssueKind, issue_of
 from archive.reach import reachable
 from archive.slicing import PART_BYTES, Item, Known, Role
 from archive.sparse import data_runs
@@ -77,7 +77,8 @@ class Planner:
         self._by_content = by_content
         self._device_names = devices
         self._devices: dict[int, int] = {}
-        self._next_content = self._greatest("content", "part") + 1
+        # A file that is all hole has no part; one that was not completed has nothing else.
+        self._next_content = max(self._greatest("content", of) for of in ("entry", "part")) + 1
         self._next_link = self._greatest("link", "entry") + 1
         self._run: _Run | None = None
 
@@ -114,24 +115,38 @@ class Planner:
 
     def again(self, item: Item, *, last: bool) -> Iterator[Item]:
         """Plan a path once more, as it is now; the ``last`` time it is kept whatever it does."""
-        try:
-            with reachable(self._root + item.path) as reached:
-                found = os.lstat(reached)
-        except OSError as error:
-            self.issues.append(issue_of(item.path, error))
+        found = self._look_at(item.path)
+        if found is None:
             return
-        for planned in self._changed(item.id, item.path, found, item.device, link=item.link):
+        if stat.S_ISDIR(found.st_mode):
+            words = "became a directory while the backup ran: what is in it is not saved"
+            self.issues.append(Issue(item.path, IssueKind.CHANGED, words))
+        # Another file there is none of the names of the one that was.
+        same = found.st_ino == item.inode and found.st_dev == item.st_dev
+        link = item.link if same else None
+        for planned in self._changed(item.id, item.path, found, item.device, link=link):
             yield planned._replace(last=last)
 
     def adopt(self, orphan: Orphan) -> Iterator[Item]:
         """Plan a hard link in the place of the one that could not be read."""
-        try:
-            with reachable(self._root + orphan.path) as reached:
-                found = os.lstat(reached)
-        except OSError as error:
-            self.issues.append(issue_of(orphan.path, error))
+        found = self._look_at(orphan.path)
+        if found is None:
             return
-        yield from self._changed(orphan.id, orphan.path, found, orphan.device, link=orphan.link)
+        same = (signed64(found.st_dev), signed64(found.st_ino)) == (orphan.st_dev, orphan.inode)
+        link = orphan.link if same else None
+        yield from self._changed(orphan.id, orphan.path, found, orphan.device, link=link)
+
+    def _look_at(self, path: bytes) -> os.stat_result | None:
+        """Return the state of a path as it is now; None, and an issue, where it is gone."""
+        try:
+            with reachable(self._root + path) as reached:
+                return look_at(reached)
+        except Vanished:
+            words = "a directory above it was replaced"
+            self.issues.append(Issue(path, IssueKind.VANISHED, words))
+        except OSError as error:
+            self.issues.append(issue_of(path, error))
+        return None
 
     def _earlier(self, path: bytes, found: os.stat_result, device: int) -> _Earlier | None:
         key = tree_key(path)

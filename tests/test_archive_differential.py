@@ -113,3 +113,18 @@ def test_trees_that_had_rested_come_back(
     check_chain(
         built, rounds, settled=True, on_full=on_full, by_content=by_content, packing=packing
     )
+
+
+def test_files_of_nothing_but_holes_are_told_apart(tmp_path: Path) -> None:
+    """They have no data that would tell; numbers of their own all the same."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("a", "b"):
+        (tree / name).touch()
+        os.truncate(tree / name, 1 << 20)
+    time.sleep(SETTLING_S)
+    full = save(tree, tmp_path / "set").path
+    with (tree / "b").open("r+b") as file:
+        file.write(b"data")
+    saved = save(tree, tmp_path / "set", parent=full).path
+    assert_comes_back(tree, saved, tmp_path / "out")

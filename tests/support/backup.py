@@ -12,7 +12,7 @@ from archive.reader import BackupSet
 from archive.selection import Selection
 from archive.setfolder import find_partial, locked, new_partial
 from archive.walk import Walk
-from archive.writer import Order, Parent, Progressed, Written, write_set
+from archive.writer import Order, Parent, Progress, Progressed, Written, write_set
 from restore.extract import Extracted, extract
 
 ZSTD = Packing(Codec.ZSTD, 1)
@@ -35,14 +35,21 @@ def save(
     selection: Selection | None = None,
     by_content: bool = False,
     resume: bool = False,
+    walk: Walk | None = None,
+    progress: Progress | None = None,
 ) -> Written:
-    """Save a tree into a prefix's folder; against the set ``parent``, if there is one."""
+    """Save a tree into a prefix's folder; against the set ``parent``, if there is one.
+
+    ``walk`` stands in for the one of the tree and the selection.
+    """
     folder.mkdir(mode=0o700, exist_ok=True)
+    walk = walk or Walk(selection or Selection(), (), root=os.fsencode(tree.resolve()))
+    progress = progress or Silent()
     if parent is None:
-        return _save(tree, folder, packing, None, jobs, selection, by_content, resume)
+        return _save(tree, folder, packing, None, jobs, by_content, resume, walk, progress)
     with BackupSet.open(parent) as opened:
         against = Parent(opened.manifest.set_id, opened.catalog.path)
-        return _save(tree, folder, packing, against, jobs, selection, by_content, resume)
+        return _save(tree, folder, packing, against, jobs, by_content, resume, walk, progress)
 
 
 def _save(
@@ -51,9 +58,10 @@ def _save(
     packing: Packing,
     parent: Parent | None,
     jobs: int,
-    selection: Selection | None,
     by_content: bool,
     resume: bool,
+    walk: Walk,
+    progress: Progress,
 ) -> Written:
     kind = Kind.FULL if parent is None else Kind.DIFFERENTIAL
     order = Order(
@@ -66,12 +74,11 @@ def _save(
         host="test",
         tool_version="0",
     )
-    walk = Walk(selection or Selection(), (), root=os.fsencode(tree.resolve()))
     with locked(folder):
         partial = find_partial(folder) if resume else None
         if partial is None:
             partial = new_partial(folder, kind, datetime.now(UTC))
-        return write_set(order, walk, partial, Silent())
+        return write_set(order, walk, partial, progress)
 
 
 def restore(saved: Path, target: Path, *, jobs: int = 2) -> Extracted:
