@@ -52,8 +52,13 @@ class Workers(Generic[Job, Result]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._pool is None:
+            return
+        if error is not None:
+            # A user who interrupts waits for no slice; what is half made is no part of a set.
+            for process in list((self._pool._processes or {}).values()):
+                process.kill()
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def map(self, jobs: Iterable[Job]) -> Iterator[Result]:
         """Give the results of jobs in their order; takes new jobs only as old ones are done.

@@ -32,7 +32,7 @@ from mindi.archiveestimate import expect, tell_room
 from mindi.archiveoptions import ArchiveOptions
 from mindi.archiveparent import choose_parent, open_parent
 from mindi.archiveprogress import Display
-from mindi.archiveselection import Choice, choose
+from mindi.archiveselection import Choice, choose, own_paths
 from mindi.archivesummary import Summary
 from mindi.archiveverify import verify_set
 from mindi.hooks import Occasion, Status, run_hook
@@ -82,8 +82,7 @@ class Backup:
             return self._between_hooks(choice, partial, parent)
 
     def _choose(self) -> Choice:
-        own = (self._scratch, *([self._options.log] if self._options.log else []))
-        return choose(self._options, own=own)
+        return choose(self._options, scratch=self._scratch)
 
     def _unfinished(self) -> Partial | None:
         """Return the set that is gone on with, if there is one and that is asked for."""
@@ -190,7 +189,12 @@ class Backup:
         verified = None
         if options.verify:
             verified = verify_set(
-                written.path, display, scratch=self._scratch, jobs=options.jobs, chain=False
+                written.path,
+                display,
+                scratch=self._scratch,
+                jobs=options.jobs,
+                chain=False,
+                out=own_paths(options, self._scratch),
             )
         removed: tuple[str, ...] = ()
         if options.keep is not None and not (verified is not None and verified.damaged):

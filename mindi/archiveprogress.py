@@ -104,7 +104,7 @@ class Meter:
             rate,
             fraction,
             remaining,
-            "/" + os.fsdecode(self.progressed.path),
+            "/" + os.fsdecode(self.progressed.path) if self.progressed.path else "",
         )
 
     def _fraction(self) -> float | None:
@@ -193,7 +193,8 @@ class Plain(Display):
 
     def line(self, reading: Reading) -> str:
         """Return a state as a line."""
-        return f"mondoarchive: {_words(reading)}: {printable(reading.path)}\n"
+        where = f": {printable(reading.path)}" if reading.path else ""
+        return f"mondoarchive: {_words(reading)}{where}\n"
 
 
 class Json(Plain):

@@ -13,6 +13,7 @@ from mindi.archivelog import logged
 from mindi.archiveoptions import ArchiveOptions
 from mindi.archiveprogress import Display, make_display
 from mindi.archivescratch import scratch_folder
+from mindi.archiveselection import own_paths
 from mindi.archivesummary import EXIT_COMPLETE, EXIT_WARNINGS
 from mindi.archiveverify import refuse_damage, verify_set
 from mindi.gentleness import give_way
@@ -55,8 +56,13 @@ def _backup(options: ArchiveOptions, manner: Manner, display: Display, scratch: 
 
 def _verify(options: ArchiveOptions, manner: Manner, display: Display, scratch: Path) -> int:
     verified = verify_set(
-        options.chain_folder, display, scratch=scratch, jobs=options.jobs, chain=True
+        options.chain_folder,
+        display,
+        scratch=scratch,
+        jobs=options.jobs,
+        chain=True,
+        out=own_paths(options, scratch),
     )
     print_result(verified.to_json() if manner.as_json else verified.to_text())
     refuse_damage(verified)
-    return EXIT_WARNINGS if verified.differences else EXIT_COMPLETE
+    return EXIT_WARNINGS if verified.differs else EXIT_COMPLETE

@@ -33,11 +33,13 @@ class Choice:
     selected: Selected
 
 
-def choose(options: ArchiveOptions, *, own: tuple[Path, ...]) -> Choice:
-    """Return what the options ask for; ``own`` paths are left out beside the sets' folders.
+def own_paths(options: ArchiveOptions, scratch: Path) -> tuple[Path, ...]:
+    """Return what no backup takes beside the folders of sets."""
+    return (scratch, *swaps(), *([] if options.log is None else [options.log]))
 
-    Raises WrongUsage, CannotRead.
-    """
+
+def choose(options: ArchiveOptions, *, scratch: Path) -> Choice:
+    """Return what the options ask for. Raises WrongUsage, CannotRead."""
     cwd = _cwd()
     include = parse_includes(options.include, cwd=cwd)
     exclude = parse_excludes(options.exclude, cwd=cwd)
@@ -46,7 +48,8 @@ def choose(options: ArchiveOptions, *, own: tuple[Path, ...]) -> Choice:
         listed = parse_file_list(_read_list(options.file_list), cwd=cwd)
     elif not include:
         include = (b"/",)
-    out = [os.fsencode(os.path.realpath(path)) for path in (*own, *_places(options))]
+    out = [os.fsencode(os.path.realpath(path)) for path in _places(options)]
+    out += [os.fsencode(os.path.realpath(path)) for path in own_paths(options, scratch)]
     selection = Selection(
         include=include,
         exclude=Patterns(exclude),
@@ -54,7 +57,7 @@ def choose(options: ArchiveOptions, *, own: tuple[Path, ...]) -> Choice:
         one_filesystem=options.one_file_system,
         no_network=options.no_network,
         exclude_caches=options.exclude_caches,
-        always_out=(*dict.fromkeys(out), *_swaps()),
+        always_out=tuple(dict.fromkeys(out)),
     )
     return Choice(
         selection,
@@ -92,9 +95,10 @@ def _places(options: ArchiveOptions) -> Iterator[Path]:
     yield from (path for path in folders if chain(path) or find_partial(path))
 
 
-def _swaps() -> tuple[bytes, ...]:
+def swaps() -> tuple[Path, ...]:
+    """Return the swap files in use."""
     try:
-        return swap_files(_SWAPS.read_bytes())
+        return tuple(Path(os.fsdecode(path)) for path in swap_files(_SWAPS.read_bytes()))
     except OSError:
         return ()  # a kernel without swap has no such file
 

@@ -41,7 +41,7 @@ class Summary:
     @property
     def exit_code(self) -> int:
         """0: complete; 1: with warnings. What is worse is an error, and told as one."""
-        found = self.verified is not None and self.verified.differences
+        found = self.verified is not None and self.verified.differs
         return EXIT_WARNINGS if self.written.manifest.issues or found else EXIT_COMPLETE
 
     @property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from archive import verify
@@ -13,6 +14,8 @@ from archive.reader import BackupSet
 from archive.writer import Progressed
 from mindi.archiveprogress import Display, Expected
 from mindi.plainwords import printable, size_words
+from restore import compare
+from restore.difference import Kind
 
 _NAMED = 10
 
@@ -23,13 +26,17 @@ class Verified:
 
     path: Path
     found: verify.Verified
-    differences: tuple[str, ...]
-    """Where the live files are other than the set's, in words: a path and how."""
+    compared: compare.Compared
 
     @property
     def damaged(self) -> bool:
         """Whether anything of the set is other than it was written."""
         return not self.found.is_sound
+
+    @property
+    def differs(self) -> bool:
+        """Whether the live files are other than those of the set."""
+        return not self.compared.is_same
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Give titles and words for people."""
@@ -37,9 +44,16 @@ class Verified:
         state = "damaged" if self.damaged else "all digests are right"
         words = f"{found.files:,} files, {size_words(found.bytes)}, {found.slices:,} slices"
         yield "verified", f"{words}: {state}"
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in self.compared.counts.items())
+        words = f"{self.compared.paths:,} paths with the live ones"
+        yield "compared", f"{words}: {f'they differ ({counts})' if counts else 'no difference'}"
         faults = [f"{fault.path}: {fault.words}" for fault in found.faults]
         lost = [f"/{os.fsdecode(one.path)}: {one.words}" for one in found.lost]
-        for title, texts in (("damaged", faults), ("lost", lost), ("differs", self.differences)):
+        differences = [
+            f"/{os.fsdecode(one.path)}: {one.kind}{f' ({one.words})' if one.words else ''}"
+            for one in self.compared.differences
+        ]
+        for title, texts in (("damaged", faults), ("lost", lost), ("differs", differences)):
             for text in texts[:_NAMED]:
                 yield title, printable(text)
             if len(texts) > _NAMED:
@@ -66,31 +80,78 @@ class Verified:
             "lost": [
                 {"path": "/" + os.fsdecode(one.path), "words": one.words} for one in found.lost
             ],
-            "differences": list(self.differences),
+            "compared": self.compared.paths,
+            "differences": [
+                {"path": "/" + os.fsdecode(one.path), "kind": one.kind.value, "words": one.words}
+                for one in self.compared.differences
+            ],
         }
 
 
-def verify_set(path: Path, display: Display, *, scratch: Path, jobs: int, chain: bool) -> Verified:
-    """Read the set at ``path`` back, with ``chain`` what it needs of its parents too.
+def verify_set(
+    path: Path,
+    display: Display,
+    *,
+    scratch: Path,
+    jobs: int,
+    chain: bool,
+    out: tuple[Path, ...],
+) -> Verified:
+    """Read the set at ``path`` back, with ``chain`` what it needs of its parents too; compare it.
 
-    Raises SetDamaged where that is not possible at all.
+    ``out``: what is no difference where it lies, as no backup takes it. Raises SetDamaged where
+    the set cannot be read at all.
     """
     with BackupSet.open(path, scratch=scratch) as backup:
+        totals = backup.manifest.totals
         total = verify.bytes_to_verify(backup, chain=chain)
-        files = size_bytes = 0
-
-        def take(more_files: int, more_bytes: int) -> None:
-            nonlocal files, size_bytes
-            files += more_files
-            size_bytes += more_bytes
-            display.update(Progressed(files, size_bytes, 0, files, size_bytes, 0, b""))
-
-        display.begin("reading the set back", Expected(size_bytes=total))
-        try:
+        with _shown(display, "reading the set back", Expected(size_bytes=total)) as take:
             found = verify.verify(backup, chain=chain, jobs=jobs, progress=take)
-        finally:
-            display.close()
-        return Verified(backup.folder, found, ())
+        with _shown(display, "comparing with the live files", Expected(None, totals.bytes)) as take:
+            compared = compare.compare(backup, Path("/"), jobs=jobs, progress=take, out=out)
+        asked = tuple(os.fsencode(path) for path in backup.manifest.selection.include)
+        return Verified(backup.folder, found, _of_what_was_asked(compared, asked))
+
+
+def _of_what_was_asked(compared: compare.Compared, asked: tuple[bytes, ...]) -> compare.Compared:
+    """Leave out the times of directories that only lead to what was asked for: /tmp, say.
+
+    Whatever is made beside changes them. ``asked`` are absolute paths.
+    """
+
+    def leads(path: bytes) -> bool:
+        if any(path == one or path.startswith(one.rstrip(b"/") + b"/") for one in asked):
+            return False
+        return any(one.startswith(path.rstrip(b"/") + b"/") for one in asked)
+
+    return replace(
+        compared,
+        differences=tuple(
+            one
+            for one in compared.differences
+            if one.kind is not Kind.TIMES or not leads(b"/" + one.path)
+        ),
+    )
+
+
+@contextmanager
+def _shown(
+    display: Display, title: str, expected: Expected
+) -> Iterator[Callable[[int, int], None]]:
+    """Give what is to be called with more files and bytes that are done."""
+    files = size_bytes = 0
+
+    def take(more_files: int, more_bytes: int) -> None:
+        nonlocal files, size_bytes
+        files += more_files
+        size_bytes += more_bytes
+        display.update(Progressed(files, size_bytes, 0, files, size_bytes, 0, b""))
+
+    display.begin(title, expected)
+    try:
+        yield take
+    finally:
+        display.close()
 
 
 def refuse_damage(verified: Verified) -> None:
