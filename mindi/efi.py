@@ -8,13 +8,13 @@ from a disk it is the EFI system partition, whose grub.cfg therefore leads back 
 
 from __future__ import annotations
 
-import subprocess
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from initramfs.errors import InputError, ToolError
+from initramfs.errors import InputError
+from mindi import programs
 from mindi.bootfiles import BootFiles, UefiFiles, UefiKind
 from mindi.fat import fat_image
 from mindi.isolayout import ID_FOLDER
@@ -87,7 +87,7 @@ def _made_grub(loader: UefiFiles, identity: uuid.UUID) -> bytes:
     with TemporaryDirectory(prefix="mindi-grub-") as folder:
         early, made = Path(folder, "early.cfg"), Path(folder, "grub.efi")
         early.write_text(way_to_medium(identity))
-        argv = [
+        programs.run(
             str(loader.mkimage),
             f"--directory={loader.modules}",
             f"--format={loader.machine.platform}",
@@ -95,17 +95,7 @@ def _made_grub(loader: UefiFiles, identity: uuid.UUID) -> bytes:
             f"--config={early}",
             f"--output={made}",
             *_GRUB_MODULES,
-        ]
-        try:
-            subprocess.run(
-                argv, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL
-            )
-        except subprocess.CalledProcessError as error:
-            raise ToolError(
-                f"{argv[0]} failed with status {error.returncode}: {error.stderr[-500:].strip()}",
-                hint=f"it read GRUB's modules in {loader.modules}; "
-                f"or install {loader.machine.packages}",
-            ) from error
-        except OSError as error:
-            raise ToolError(f"cannot run {argv[0]}: {error.strerror}") from error
+            hint=f"it read GRUB's modules in {loader.modules}; "
+            f"or install {loader.machine.packages}",
+        )
         return made.read_bytes()
