@@ -162,8 +162,13 @@ class _Extraction:
 
     def _flag(self) -> None:
         for number in self.plan.flagged:
-            if number not in self.lost_ids:
-                self.nodes.late_flags(self._entry(number))
+            if number in self.lost_ids:
+                continue
+            entry = self._entry(number)
+            try:
+                self.nodes.late_flags(entry)
+            except (OSError, Refused) as error:
+                self._lose(entry, error)
 
     def _finish_folders(self) -> None:
         for number in reversed(self.plan.folders):

@@ -280,7 +280,7 @@ class Plan:
         if first != entry.id:
             self.links.extend((entry.id, first))
             return False
-        if entry.flags:
+        if entry.flags and entry.kind == _REGULAR:
             self.flagged.append(entry.id)
         return True
 

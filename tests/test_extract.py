@@ -472,6 +472,18 @@ def test_a_device_is_never_opened(made: SetBuilder, tmp_path: Path) -> None:
         assert (tmp_path / "out/null").stat().st_rdev == os.makedev(1, 3)
 
 
+def test_what_has_two_names_and_no_flags_is_not_opened_for_them(
+    made: SetBuilder, tmp_path: Path
+) -> None:
+    """A FIFO stands for a device: opened for its flags, it would say that it has none."""
+    made.row(b"a", stat.S_IFIFO | 0o600, link=1, flags=0x40, **OURS)
+    made.row(b"b", stat.S_IFIFO | 0o600, link=1, flags=0x40, **OURS)
+    made.row(b"c", LINK, target=b"x", link=2, flags=0x40, **OURS)
+    made.row(b"d", LINK, target=b"x", link=2, flags=0x40, **OURS)
+    assert run(made, tmp_path / "out").is_complete
+    assert (tmp_path / "out/a").samefile(tmp_path / "out/b")
+
+
 def test_a_worker_that_is_killed_is_noticed(made: SetBuilder, tmp_path: Path) -> None:
     for number in range(200):
         add(made, b"%d" % number)
