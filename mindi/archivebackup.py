@@ -171,16 +171,7 @@ class Backup:
         partial = self._begin(partial)
         if self._kind is Kind.FULL and not resumed:
             tell_room(self._folder, least, display.say)
-        order = Order(
-            root=b"",
-            packing=self._packing,
-            jobs=options.jobs,
-            parent=None if parent is None else parent[1],
-            by_content=options.checksum,
-            selection=choice.selected,
-            host=platform.node(),
-            tool_version=version(),
-        )
+        order = self._order(choice, None if parent is None else parent[1])
         display.begin("saving", expected)
         written = self._write(order, walk, partial)
         self._made = written.path
@@ -207,6 +198,18 @@ class Backup:
             parent=None if parent is None else parent[0],
             verified=verified,
             removed=removed,
+        )
+
+    def _order(self, choice: Choice, parent: Parent | None) -> Order:
+        return Order(
+            root=b"",
+            packing=self._packing,
+            jobs=self._options.jobs,
+            parent=parent,
+            by_content=self._options.checksum,
+            selection=choice.selected,
+            host=platform.node(),
+            tool_version=version(),
         )
 
     def _begin(self, partial: Partial | None) -> Partial:

@@ -11,6 +11,7 @@ import pytest
 
 from initramfs.codec import Codec
 from initramfs.errors import ImageError
+from mindi.archiveoptions import make_parser
 from mindi.boot import BootReport
 from mindi.build import BuildReport
 from mindi.cli import parsers
@@ -79,6 +80,7 @@ def test_the_options_of_all_commands_are_on_the_page(option: str) -> None:
 
 def test_no_option_is_on_the_page_that_no_command_has() -> None:
     known = {word for parser in parsers()[1].values() for word in parser.format_help().split()}
+    known |= set(make_parser().format_help().split())
     known = {word.strip("[],|") for word in known} | {"--version"}
     assert written_options(PAGE) - known - {"-c"} == set()
 
