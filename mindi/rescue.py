@@ -264,7 +264,7 @@ def _add_checklist(
     checklist = Checklist(
         kernel=kernel_version,
         tools=tuple(_startable(toolbox)),
-        imports=("restore.selfcheck", *python.modules),
+        imports=("restore.selfcheck", "restore.deeds", *python.modules),
         modprobe=toolbox.path("modprobe") or "/sbin/modprobe",
     )
     text = json.dumps(asdict(checklist), indent=1, sort_keys=True) + "\n"

@@ -24,6 +24,7 @@ _COMMANDS = {
     "/usr/sbin/mindi-storage": "storage.j2",
     "/usr/sbin/mindi-welcome": "welcome.j2",
     "/usr/sbin/mindi-help": "help.j2",
+    "/usr/sbin/mondorestore": "mondorestore.j2",
 }
 
 # Modes with a program: its module, and whether the machine goes down after it.

@@ -445,3 +445,10 @@ def test_help_names_resize_where_it_is(applet: str, is_named: bool, tree: Tree) 
     closure, _ = build(tree)
     text = content(closure, "/usr/sbin/mindi-help")
     assert ("resize tells" in text, "stty rows" in text) == (is_named, not is_named)
+
+
+def test_mondorestore_is_a_command(tree: Tree) -> None:
+    closure, _ = build(tree)
+    text = content(closure, "/usr/sbin/mondorestore")
+    assert text.endswith('\nexec /usr/bin/python3 -I -S -m restore.cli "$@"\n')
+    assert closure.entries["/usr/sbin/mondorestore"].mode & 0o777 == 0o755

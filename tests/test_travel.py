@@ -13,10 +13,12 @@ from initramfs.closure import ClosureBuilder
 from initramfs.libraries import Libraries
 from initramfs.rootfs import Root
 from mindi.pythonhome import add_python, running_python
+from tests.support.backup import save
+from tests.support.snapshot import differences, snapshot
 from tests.support.unpacked import unpack
 
 OURS = Path(restore.__file__ or "").parent.parent
-ENTRY_POINTS = ["restore.selfcheck"]
+ENTRY_POINTS = ["restore.selfcheck", "restore.cli", "restore.deeds"]
 STANDARD = [
     *("argparse", "bz2", "concurrent.futures", "ctypes", "curses", "hashlib", "http.client"),
     *("json", "logging", "lzma", "multiprocessing", "readline", "sqlite3", "ssl", "tarfile"),
@@ -82,3 +84,43 @@ def test_other_processes_can_be_started_from_it(python: Path) -> None:
         "    print(sum(pool.map(abs, range(-3, 3))))\n"
     )
     assert run(python, code).stdout == "9\n"
+
+
+def save_some(folder: Path) -> Path:
+    """Save a small tree; return it."""
+    tree = folder / "tree"
+    (tree / "etc").mkdir(parents=True)
+    (tree / "etc/fstab").write_text("here\n")
+    (tree / "etc/link").symlink_to("fstab")
+    save(tree, folder / "set")
+    return tree
+
+
+def mondorestore(python: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    argv = [python, "-I", "-S", "-m", "restore.cli", *words]
+    return subprocess.run(argv, capture_output=True, text=True, env={}, timeout=60)
+
+
+def test_mondorestore_restores_with_what_travels_alone(python: Path, tmp_path: Path) -> None:
+    tree = save_some(tmp_path)
+    done = mondorestore(python, "--from", tmp_path / "set", "--all", "--to", tmp_path / "out")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert differences(snapshot(tree), snapshot(tmp_path / "out")) == []
+
+
+@pytest.mark.parametrize("words", [["--verify"], ["--list"], ["--find", "fstab"]])
+def test_mondorestore_reads_with_what_travels_alone(
+    python: Path, tmp_path: Path, words: list[str]
+) -> None:
+    save_some(tmp_path)
+    done = mondorestore(python, "--from", tmp_path / "set", *words)
+    assert done.returncode == 0, done.stderr
+
+
+def test_mondorestore_compares_with_what_travels_alone(python: Path, tmp_path: Path) -> None:
+    tree = save_some(tmp_path)
+    words = ("--from", tmp_path / "set", "--compare", "--to", tree)
+    assert mondorestore(python, *words).returncode == 0
+    (tree / "etc/fstab").write_text("gone\n")
+    done = mondorestore(python, *words)
+    assert (done.returncode, "content    /etc/fstab\n" in done.stdout) == (1, True), done.stderr
