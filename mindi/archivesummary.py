@@ -115,7 +115,8 @@ class Summary:
             packed = f"{_count(totals.stored_files, 'file')} ({size_words(totals.stored_bytes)})"
             yield _line("changed", f"{packed}; {_count(self.unchanged, 'path')} as before")
         yield _line("stored", self._stored())
-        yield _line("time", f"{time_words(self.seconds)}, {size_words(round(self.rate))}/s")
+        rate = f", {size_words(round(self.rate))}/s" if self.read_bytes else ""
+        yield _line("time", time_words(self.seconds) + rate)
         yield from _coverage(manifest.coverage)
         yield from self._issues()
         if self.verified is not None:

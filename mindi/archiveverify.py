@@ -10,6 +10,7 @@ from pathlib import Path
 
 from archive import verify
 from archive.errors import SetDamaged
+from archive.manifest import Manifest
 from archive.reader import BackupSet
 from archive.writer import Progressed
 from mindi.archiveprogress import Display, Expected
@@ -42,7 +43,8 @@ class Verified:
         """Give titles and words for people."""
         found = self.found
         state = "damaged" if self.damaged else "all digests are right"
-        words = f"{found.files:,} files, {size_words(found.bytes)}, {found.slices:,} slices"
+        slices = f"{found.slices:,} slice{'' if found.slices == 1 else 's'}"
+        words = f"{found.files:,} files, {size_words(found.bytes)}, {slices}"
         yield "verified", f"{words}: {state}"
         counts = ", ".join(f"{count:,} {kind}" for kind, count in self.compared.counts.items())
         words = f"{self.compared.paths:,} paths with the live ones"
@@ -109,17 +111,21 @@ def verify_set(
             found = verify.verify(backup, chain=chain, jobs=jobs, progress=take)
         with _shown(display, "comparing with the live files", Expected(None, totals.bytes)) as take:
             compared = compare.compare(backup, Path("/"), jobs=jobs, progress=take, out=out)
-        asked = tuple(os.fsencode(path) for path in backup.manifest.selection.include)
-        return Verified(backup.folder, found, _of_what_was_asked(compared, asked))
+        return Verified(backup.folder, found, _of_what_was_asked(compared, backup.manifest))
 
 
-def _of_what_was_asked(compared: compare.Compared, asked: tuple[bytes, ...]) -> compare.Compared:
-    """Leave out the times of directories that only lead to what was asked for: /tmp, say.
+def _of_what_was_asked(compared: compare.Compared, manifest: Manifest) -> compare.Compared:
+    """Leave out the times of directories that are not the set's own.
 
-    Whatever is made beside changes them. ``asked`` are absolute paths.
+    Those that only lead to what was asked for (/tmp, say) change with whatever is made beside;
+    those where something else is mounted have the times of its root.
     """
+    asked = tuple(os.fsencode(path) for path in manifest.selection.include)
+    covers = {os.fsencode(one.mount_point) for one in manifest.coverage if not one.taken}
 
-    def leads(path: bytes) -> bool:
+    def foreign(path: bytes) -> bool:
+        if path in covers:
+            return True
         if any(path == one or path.startswith(one.rstrip(b"/") + b"/") for one in asked):
             return False
         return any(one.startswith(path.rstrip(b"/") + b"/") for one in asked)
@@ -129,7 +135,7 @@ def _of_what_was_asked(compared: compare.Compared, asked: tuple[bytes, ...]) -> 
         differences=tuple(
             one
             for one in compared.differences
-            if one.kind is not Kind.TIMES or not leads(b"/" + one.path)
+            if one.kind is not Kind.TIMES or not foreign(b"/" + one.path)
         ),
     )
 

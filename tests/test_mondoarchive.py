@@ -449,6 +449,19 @@ def test_verify_passes_over_the_times_of_what_leads_there(medium: Path, tree: Pa
     ]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_verify_passes_over_the_times_of_what_is_mounted(medium: Path, tree: Path) -> None:
+    """A folder on which a memory filesystem is mounted is saved, empty, with what is seen there."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tree / "sub folder"], check=True)
+    try:
+        assert backup(medium, "-I", tree).status == 0
+        (tree / "sub folder/new").touch()
+        ran = mondoarchive("-V", "-d", medium, "-p", PREFIX)
+        assert (ran.status, ran.err) == (0, "")
+    finally:
+        subprocess.run(["umount", tree / "sub folder"], check=True)
+
+
 def test_there_is_nothing_to_verify(medium: Path) -> None:
     ran = mondoarchive("-V", "-d", medium, "-p", PREFIX)
     assert (ran.status, ran.out) == (4, "")
