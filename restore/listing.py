@@ -56,7 +56,7 @@ def record(entry: Entry) -> dict[str, object]:
     held: dict[str, object] = {
         **named("path", b"/" + entry.path),
         "type": _TYPES[entry.kind],
-        "mode": f"{stat.S_IMODE(entry.mode):04o}",
+        "mode": f"{entry.mode:o}",
         "uid": entry.uid,
         "gid": entry.gid,
         "mtime_s": entry.mtime_s,

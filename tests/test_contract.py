@@ -9,6 +9,8 @@ from pathlib import Path
 import mindi
 
 CONTRACT = "restore.contract"
+# mondoarchive is no builder: its -V compares as mondorestore does.
+OTHERS = {("archiveverify.py", "restore.compare")}
 
 
 def imported_of_restore(source: str) -> Iterator[str]:
@@ -31,7 +33,7 @@ def test_the_builder_imports_the_contract_alone() -> None:
         for module in imported_of_restore(file.read_text())
     }
     assert found, "nothing imports the contract: the search is broken"
-    assert {(name, module) for name, module in found if module != CONTRACT} == set()
+    assert {(name, module) for name, module in found if module != CONTRACT} - OTHERS == set()
 
 
 def test_another_import_is_seen() -> None:

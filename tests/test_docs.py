@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import restore.options
 from initramfs.codec import Codec
 from initramfs.errors import ImageError
 from mindi.archiveoptions import make_parser
@@ -81,6 +82,7 @@ def test_the_options_of_all_commands_are_on_the_page(option: str) -> None:
 def test_no_option_is_on_the_page_that_no_command_has() -> None:
     known = {word for parser in parsers()[1].values() for word in parser.format_help().split()}
     known |= set(make_parser().format_help().split())
+    known |= set(restore.options.make_parser().format_help().split())
     known = {word.strip("[],|") for word in known} | {"--version"}
     assert written_options(PAGE) - known - {"-c"} == set()
 

@@ -132,7 +132,7 @@ def test_json_has_a_line_for_each_path(original: tuple[Path, Path]) -> None:
     assert passwd == {
         "path": "/etc/passwd",
         "type": "file",
-        "mode": "4640",
+        "mode": "104640",
         "uid": 0,
         "gid": 0,
         "mtime_s": 1_700_000_000,
