@@ -40,10 +40,16 @@ class Workers(Generic[Job, Result]):
 
     def __enter__(self) -> Workers[Job, Result]:
         context = multiprocessing.get_context("fork")
-        self._pool = ProcessPoolExecutor(
-            self._count, mp_context=context, initializer=_begin, initargs=(os.getpid(),)
-        )
-        self._pool.submit(os.getpid).result()
+        try:
+            self._pool = ProcessPoolExecutor(
+                self._count, mp_context=context, initializer=_begin, initargs=(os.getpid(),)
+            )
+            self._pool.submit(os.getpid).result()
+        except (OSError, NotImplementedError) as error:
+            raise WorkerLost(
+                f"no worker process can be started: {error}",
+                hint="they need shared memory: mount -t tmpfs shm /dev/shm",
+            ) from error
         return self
 
     def __exit__(

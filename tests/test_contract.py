@@ -10,7 +10,7 @@ import mindi
 
 CONTRACT = "restore.contract"
 # mondoarchive is no builder: its -V compares as mondorestore does.
-OTHERS = {("archiveverify.py", "restore.compare")}
+OTHERS = {("archiveverify.py", f"restore.{name}") for name in ("compare", "difference")}
 
 
 def imported_of_restore(source: str) -> Iterator[str]:
