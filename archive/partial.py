@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from archive.catalog import Catalog
 from archive.codec import Codec, Packing
-from archive.errors import SetDamaged
-from archive.setfolder import SLICES
+from archive.errors import CannotWrite, SetDamaged
+from archive.setfolder import FOLDER_MODE, SLICES
 
 _log = logging.getLogger(__name__)
 _CATALOG = re.compile(r"catalog-(\d+)\.sqlite")
@@ -32,20 +33,17 @@ class Leftover:
 
 def leftovers(folder: Path) -> Leftover:
     """Look at an unfinished set; remove what is not whole of it: slices, rows, catalogs."""
+    (folder / SLICES).mkdir(mode=FOLDER_MODE, exist_ok=True)
     found: list[Path] = []
     latest = 0
     for number, path in sorted(_catalogs(folder), reverse=True):
         latest = max(latest, number)
-        try:
-            with Catalog.open_write(path) as catalog:
-                catalog.settle()
-        except SetDamaged:
-            # Ended before its first commit.
-            _log.info("%s was not begun: left out", path)
+        if _is_sound(path):
+            found.append(path)
+        else:
+            _log.info("%s was not begun, or is damaged: left out", path)
             _remove_catalog(path)
-            continue
-        found.append(path)
-    whole = _whole_slices(folder / SLICES, found)
+    whole = _whole_slices(folder, found)
     for path in found:
         with Catalog.open_write(path) as catalog:
             _forget_slices(catalog, whole)
@@ -55,6 +53,21 @@ def leftovers(folder: Path) -> Leftover:
         if name is None or int(name[1]) not in whole:
             path.unlink()
     return Leftover(tuple(found), folder / f"catalog-{latest + 1}.sqlite")
+
+
+def check_slices(folder: Path, catalog: Catalog) -> None:
+    """See that every slice that was made is there. Raises CannotWrite."""
+    rows = catalog.connection.execute("SELECT number, size FROM slice").fetchall()
+    try:
+        files = {number: file.stat().st_size for number, file in _slice_files(folder).items()}
+    except OSError as error:
+        raise CannotWrite(f"{folder}: {error.strerror}") from error
+    for number, size in rows:
+        if files.get(number) != size:
+            raise CannotWrite(
+                f"slice {number} was taken away from {folder}, or changed, while the set was made",
+                hint="--resume makes it again; let nothing else write there",
+            )
 
 
 def discard_catalogs(folder: Path) -> None:
@@ -100,18 +113,35 @@ def _catalogs(folder: Path) -> Iterator[tuple[int, Path]]:
             yield int(number[1]), path
 
 
+def _is_sound(path: Path) -> bool:
+    """Fold what SQLite keeps beside a catalog into it; tell whether it is whole."""
+    try:
+        with Catalog.open_write(path) as catalog:
+            catalog.settle()
+            return bool(catalog.connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+    except sqlite3.OperationalError:
+        raise  # The medium's fault, not the catalog's.
+    except (SetDamaged, sqlite3.DatabaseError):
+        return False
+
+
 def _remove_catalog(path: Path) -> None:
     for name in (path.name, f"{path.name}-wal", f"{path.name}-shm", f"{path.name}-journal"):
         path.with_name(name).unlink(missing_ok=True)
 
 
-def _whole_slices(folder: Path, catalogs: list[Path]) -> set[int]:
-    """Return the numbers of the slices that are there, byte by byte as the catalogs say."""
+def _slice_files(folder: Path) -> dict[int, Path]:
     files = {}
-    for path in folder.iterdir():
+    for path in (folder / SLICES).iterdir():
         name = _SLICE.fullmatch(path.name)
         if name is not None:
             files[int(name[1])] = path
+    return files
+
+
+def _whole_slices(folder: Path, catalogs: list[Path]) -> set[int]:
+    """Return the numbers of the slices that are there, byte by byte as the catalogs say."""
+    files = _slice_files(folder)
     whole: set[int] = set()
     for path in catalogs:
         with Catalog.open_read(path) as catalog:

@@ -29,7 +29,7 @@ from archive.errors import CannotRead, CannotWrite
 from archive.issues import Issue, IssueKind
 from archive.manifest import IssueCount, Kind, Manifest, Selected
 from archive.pack import Packed, Trouble, Workshop, pack
-from archive.partial import Leftover, discard_catalogs, leftovers
+from archive.partial import Leftover, check_slices, discard_catalogs, leftovers
 from archive.planning import Planner
 from archive.setfolder import SLICES, Partial, finish
 from archive.slicing import Item, Job, cut
@@ -299,6 +299,7 @@ class _Run:
         order = self._order
         counts = completion.totals(self._catalog)
         slices = completion.slices(self._catalog)
+        check_slices(self._partial.path, self._catalog)
         self._catalog.settle()
         catalog = store_catalog(self._catalog.path, self._partial.path)
         manifest = Manifest(
