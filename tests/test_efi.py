@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from initramfs.errors import InputError, ToolError
+from initramfs.errors import InputError, MissingDependency, ToolError
 from mindi.bootfiles import BootFiles, Machine, UefiFiles, UefiKind, find_boot_files
 from mindi.efi import ESP_MARK, efi_files, id_path, system_partition, way_to_medium
 from tests.support.bootroot import add_unsigned, boot_tree, made
