@@ -86,7 +86,7 @@ def parent_of(folder: Path) -> str | None:
 
 def is_packed_as(folder: Path, packing: Packing) -> bool:
     """Tell whether an unfinished set's slices and those of a packing can make one set."""
-    for path in (folder / SLICES).iterdir():
+    for path in (folder / SLICES).glob("*"):
         name = _SLICE.fullmatch(path.name)
         if name is not None and path.name != name[1] + packing.suffix:
             return False
@@ -98,11 +98,11 @@ def is_packed_as(folder: Path, packing: Packing) -> bool:
 
 
 def _asked(path: Path, query: str) -> list[tuple[object, ...]]:
-    """Return what an interrupted run's catalog answers; nothing, where it has no tables yet."""
+    """Return what an interrupted run's catalog answers; nothing, where it is not whole."""
     try:
         with Catalog.open_write(path) as catalog:
             return catalog.connection.execute(query).fetchall()
-    except SetDamaged:
+    except (SetDamaged, sqlite3.DatabaseError):
         return []
 
 

@@ -236,7 +236,7 @@ class Backup:
             return write_set(order, walk, partial, self._display)
         except KeyboardInterrupt as error:
             raise Interrupted(go_on) from error
-        except (CannotWrite, CannotRead) as error:
+        except ArchiveError as error:
             error.hint = f"{error.hint}; {go_on}" if error.hint else go_on
             raise
         except OSError as error:

@@ -610,15 +610,21 @@ def slow_tree(tree: Path) -> None:
     random_files(tree / "more", 4, 1 << 20)
 
 
-def interrupt(medium: Path, *words: str | Path, number: signal.Signals) -> tuple[int, str]:
-    """Begin a set, and send a signal when its second slice is begun; return status and errors."""
+def interrupt(
+    medium: Path, *words: str | Path, number: signal.Signals, worker: bool = False
+) -> tuple[int, str]:
+    """Begin a set, and send a signal when its second slice is begun; return status and errors.
+
+    The signal is sent to the command, or to its ``worker``.
+    """
     argv = argv_of("-O", "--set", "-d", medium, "-p", PREFIX, "--jobs", "1", *SLOW, *words)
     run = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list((medium / PREFIX).glob(".partial-*/slices/0000002.*")):
         assert run.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
-    run.send_signal(number)
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+    os.kill(int(children.read_text().split()[0]) if worker else run.pid, number)
     _, err = run.communicate(timeout=120)
     return run.returncode, err
 
@@ -641,6 +647,22 @@ def test_interrupted_and_resumed(medium: Path, tree: Path) -> None:
     again = Path(summary["set"], "slices", first.name).stat()
     assert (again.st_ino, again.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
     assert hidden(medium) == []
+
+
+def test_a_worker_that_is_killed_is_told(medium: Path, tree: Path) -> None:
+    slow_tree(tree)
+    status, err = interrupt(medium, "-I", tree, number=signal.SIGKILL, worker=True)
+    assert status == 6
+    assert "a worker process was killed" in err
+    assert "--resume" in err
+    assert (len(sets(medium)), len(hidden(medium))) == (0, 1)
+
+
+def test_killed_before_anything_was_written(medium: Path, tree: Path) -> None:
+    (medium / PREFIX / ".partial-20200101T000000Z-full").mkdir(parents=True)
+    (medium / PREFIX / ".partial-20200101T000000Z-full/catalog-1.sqlite").write_bytes(b"half")
+    assert backup(medium, "-I", tree, "--resume", "-V").status == 0
+    assert (sets(medium), hidden(medium)) == (["20200101T000000Z-full"], [])
 
 
 def test_killed_and_begun_anew(medium: Path, tree: Path) -> None:
