@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,8 @@ from archive.errors import CannotWrite
 from mindi.archiveoptions import PROGRAM
 
 _DEFAULT = "/var/tmp"  # noqa: S108 a catalog may be large, and /tmp lie in memory; see hier(7)
+_STALE_AFTER_S = 3600
+"""A run locks its folder when it has made it: a young one without a lock may be one of these."""
 
 
 @contextmanager
@@ -31,7 +35,29 @@ def scratch_folder(scratch: Path | None, temporary: Path | None) -> Iterator[Pat
             f"no temporary files can be kept in {where}: {error.strerror}",
             hint="name a folder with --tmp-dir",
         ) from error
+    lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _sweep(where)
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
+        os.close(lock)
+
+
+def _sweep(where: Path) -> None:
+    """Remove what killed runs of this user left."""
+    for path in where.glob(f"{PROGRAM}-*"):
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            state = os.fstat(lock)
+            if state.st_uid == os.geteuid() and state.st_mtime < time.time() - _STALE_AFTER_S:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            continue  # locked: a run that goes on
+        finally:
+            os.close(lock)

@@ -668,11 +668,27 @@ def test_killed_before_anything_was_written(medium: Path, tree: Path) -> None:
 def test_killed_and_begun_anew(medium: Path, tree: Path) -> None:
     backup_json(medium, "-I", tree)
     slow_tree(tree)
-    status, _ = interrupt(medium, "-I", tree, number=signal.SIGKILL)
+    words = ("-I", tree, "-T", medium.parent)
+    status, _ = interrupt(medium, *words, number=signal.SIGKILL)
     assert status == -signal.SIGKILL
     assert len(sets(medium)) == 1
     assert backup(medium, "-I", tree / "one", "-V").status == 0
     assert (len(sets(medium)), hidden(medium)) == (2, [])
+
+
+def test_what_killed_runs_left_elsewhere_goes(medium: Path, tree: Path, tmp_path: Path) -> None:
+    """Not what a run still uses, nor what may be about to be used."""
+    for name in ("left", "used", "young"):
+        (tmp_path / f"mondoarchive-{name}").mkdir()
+        (tmp_path / f"mondoarchive-{name}/catalog").touch()
+        if name != "young":
+            os.utime(tmp_path / f"mondoarchive-{name}", (0, 0))
+    used = os.open(tmp_path / "mondoarchive-used", os.O_RDONLY)
+    fcntl.flock(used, fcntl.LOCK_EX)
+    assert backup(medium, "-I", tree, "-T", tmp_path).status == 0
+    os.close(used)
+    left = sorted(path.name for path in tmp_path.glob("mondoarchive-*"))
+    assert left == ["mondoarchive-used", "mondoarchive-young"]
 
 
 def test_a_resumed_differential_keeps_its_parent(medium: Path, tree: Path) -> None:
