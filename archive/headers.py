@@ -71,9 +71,17 @@ class Headers:
         name = b"%s%s/%020d%s" % (_PARTS, _name(item), item.offset, suffix)
         return _of_own(name, found, size, as_is=as_is)
 
+    def of_same(self, item: Item, found: os.stat_result) -> bytes:
+        """Return the header of an empty entry: this run of data is as an earlier set has it."""
+        name = b"%s%s/%020d.%d.same" % (_PARTS, _name(item), item.offset, item.length)
+        return _of_own(name, found, 0)
+
     def of_end(self, item: Item, found: os.stat_result) -> bytes:
-        """Return the header of the empty entry that says how long such a file is."""
-        return _of_own(b"%s%s/%020d.end" % (_PARTS, _name(item), item.size), found, 0)
+        """Return the header of the empty entry that says how long such a file is, and whose."""
+        name = b"%s%s/%020d.end" % (_PARTS, _name(item), item.size)
+        seconds = found.st_mtime_ns // _SECOND
+        numbers = (found.st_mode, found.st_uid, found.st_gid, seconds)
+        return header(name, *numbers, size=0, rdev=NOT_COMPRESSED)
 
     def of_link(self, item: Item) -> bytes:
         """Return header and data of a hard link; nothing where there is nothing to link to."""

@@ -308,6 +308,7 @@ class _Packer:
     ) -> tuple[int | None, int | None]:
         out = self._out
         if item.known is not None and item.known.digest == digest:
+            out.put(self._headers.of_same(item, found))
             return item.known.frame, item.known.start
         if self._per_file:
             front = functools.partial(self._headers.of_part, item, found)
