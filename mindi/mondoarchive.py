@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from archive.errors import WrongUsage
-from mindi.archiveoptions import PROGRAM, TABLE, make_parser, read_table, read_words, resolve
+from mindi.backup.options import PROGRAM, TABLE, make_parser, read_table, read_words, resolve
 from mindi.config import SYSTEM_FILE, did_you_mean, read_document
 from mindi.mains import Manner, run_main
 
@@ -41,7 +41,7 @@ def _run(words: list[str]) -> int:
         host=platform.node().partition(".")[0] or "localhost",
         cores=len(os.sched_getaffinity(0)),
     )
-    from mindi.archiverun import run
+    from mindi.backup.run import run
 
     manner = Manner(
         quiet=given.get("quiet", False),

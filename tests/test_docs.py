@@ -12,7 +12,7 @@ import pytest
 import restore.options
 from initramfs.codec import Codec
 from initramfs.errors import ImageError
-from mindi.archiveoptions import make_parser
+from mindi.backup.options import make_parser
 from mindi.boot import BootReport
 from mindi.build import BuildReport
 from mindi.cli import parsers

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mindi.archivetable import OPTIONS, Option
-from mindi.hooks import Occasion, Status
+from mindi.backup.hooks import Occasion, Status
+from mindi.backup.table import OPTIONS, Option
 from tests.support.mondoarchive import backup, bound, mondoarchive
 
 PAGE = (Path(__file__).parent.parent / "docs/commands.md").read_text()

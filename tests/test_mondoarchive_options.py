@@ -10,8 +10,8 @@ import pytest
 from archive.codec import Codec
 from archive.errors import ArchiveError, WrongUsage
 from initramfs.errors import ImageError
-from mindi.archiveoptions import ArchiveOptions, make_parser, read_table, read_words, resolve
-from mindi.archivetable import OPTIONS, CodecName, IoClass
+from mindi.backup.options import ArchiveOptions, make_parser, read_table, read_words, resolve
+from mindi.backup.table import OPTIONS, CodecName, IoClass
 
 MAKE = ("-O", "--set", "-d", "/m")
 

@@ -11,7 +11,7 @@ import pytest
 
 from archive.catalog import Catalog
 from archive.errors import ParentMissing, SetDamaged
-from mindi.archiveparent import choose_parent, open_parent
+from mindi.backup.parent import choose_parent, open_parent
 from tests.support.mondoarchive import PREFIX, backup_json
 
 

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from archive.writer import Progressed
-from mindi.archiveprogress import Expected, Json, Meter, Plain, Reading, screen, time_words
+from mindi.backup.progress import Expected, Json, Meter, Plain, Reading, screen, time_words
 
 HALF = Reading(
     looked_at=1200,

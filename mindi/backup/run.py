@@ -8,15 +8,15 @@ from pathlib import Path
 
 from archive.errors import ArchiveError
 from initramfs.errors import ImageError
-from mindi.archivebackup import Backup
-from mindi.archivelog import logged
-from mindi.archiveoptions import ArchiveOptions
-from mindi.archiveprogress import Display, make_display
-from mindi.archivescratch import scratch_folder
-from mindi.archiveselection import own_paths
-from mindi.archivesummary import EXIT_COMPLETE, EXIT_WARNINGS
-from mindi.archiveverify import refuse_damage, verify_set
-from mindi.gentleness import give_way
+from mindi.backup.flow import Backup
+from mindi.backup.gentleness import give_way
+from mindi.backup.log import logged
+from mindi.backup.options import ArchiveOptions
+from mindi.backup.progress import Display, make_display
+from mindi.backup.scratch import scratch_folder
+from mindi.backup.selection import own_paths
+from mindi.backup.summary import EXIT_COMPLETE, EXIT_WARNINGS
+from mindi.backup.verify import refuse_damage, verify_set
 from mindi.mains import Manner
 from mindi.results import print_result
 

@@ -28,16 +28,16 @@ from archive.setfolder import (
 from archive.walk import Found, Walk
 from archive.writer import Order, Parent, Written, write_set
 from initramfs.errors import ImageError
-from mindi.archiveestimate import expect, tell_room
-from mindi.archiveoptions import ArchiveOptions
-from mindi.archiveparent import choose_parent, open_parent
-from mindi.archiveprogress import Display
-from mindi.archiveselection import Choice, choose, own_paths
-from mindi.archivesummary import Summary
-from mindi.archiveverify import verify_set
-from mindi.hooks import Occasion, Status, run_hook
+from mindi.backup.estimate import expect, tell_room
+from mindi.backup.hooks import Occasion, Status, run_hook
+from mindi.backup.options import ArchiveOptions
+from mindi.backup.parent import choose_parent, open_parent
+from mindi.backup.progress import Display
+from mindi.backup.retention import retire
+from mindi.backup.selection import Choice, choose, own_paths
+from mindi.backup.summary import Summary
+from mindi.backup.verify import verify_set
 from mindi.mains import EXIT_INTERRUPTED, Interrupted
-from mindi.retention import retire
 from mindi.version import version
 
 _OF_MEDIA = {

@@ -6,7 +6,7 @@ import os
 
 from archive.errors import ArchiveError
 from initramfs.errors import ToolError
-from mindi.archivetable import IoClass
+from mindi.backup.table import IoClass
 
 _CLASSES = {IoClass.IDLE: ("-c", "3"), IoClass.BEST_EFFORT: ("-c", "2", "-n", "7")}
 

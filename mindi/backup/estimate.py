@@ -10,7 +10,7 @@ from archive.coverage import Coverage, Verdict
 from archive.errors import SetDamaged
 from archive.manifest import Kind, Manifest, Selected, read_manifest
 from archive.setfolder import MANIFEST, chain
-from mindi.archiveprogress import Expected
+from mindi.backup.progress import Expected
 from mindi.plainwords import size_words
 
 _LOOKED_AT = 10

@@ -13,7 +13,7 @@ from archive.errors import SetDamaged
 from archive.manifest import Manifest
 from archive.reader import BackupSet
 from archive.writer import Progressed
-from mindi.archiveprogress import Display, Expected
+from mindi.backup.progress import Display, Expected
 from mindi.plainwords import printable, size_words
 from restore import compare
 from restore.difference import Kind

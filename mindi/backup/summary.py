@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from archive.issues import Issue
 from archive.manifest import Covered, Kind
 from archive.writer import Written
-from mindi.archiveprogress import time_words
-from mindi.archiveverify import Verified
+from mindi.backup.progress import time_words
+from mindi.backup.verify import Verified
 from mindi.plainwords import printable, size_words
 
 EXIT_COMPLETE = 0

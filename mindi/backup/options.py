@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from archive.errors import WrongUsage
-from mindi.archivetable import MAX_LEVEL, OPTIONS, CodecName, Group, IoClass
+from mindi.backup.table import MAX_LEVEL, OPTIONS, CodecName, Group, IoClass
 from mindi.config import did_you_mean
 from mindi.mains import Parser
 

@@ -19,7 +19,7 @@ from archive.selection import (
     swap_files,
 )
 from archive.setfolder import chain, find_partial
-from mindi.archiveoptions import ArchiveOptions
+from mindi.backup.options import ArchiveOptions
 
 _SWAPS = Path("/proc/swaps")
 _STANDARD_INPUT = Path("-")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from archive.errors import CannotWrite
-from mindi.archiveoptions import PROGRAM
+from mindi.backup.options import PROGRAM
 
 _DEFAULT = "/var/tmp"  # noqa: S108 a catalog may be large, and /tmp lie in memory; see hier(7)
 _STALE_AFTER_S = 3600
