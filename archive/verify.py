@@ -38,6 +38,11 @@ SELECT f.member, f.slice, x.frame, x.start, x.size, x.digest, x.owner, x.offset 
 WHERE f.member IS NULL OR f.member = 0 OR ?
 ORDER BY f.member, f.slice, f.start, f.number, x.start, x.size, x.digest
 """
+_TOTAL = """
+SELECT total(x.size) FROM (
+    SELECT frame, size FROM entry WHERE frame IS NOT NULL UNION ALL SELECT frame, size FROM part
+) x JOIN frame f ON f.number = x.frame WHERE f.member = 0 OR ?
+"""
 _NOWHERE = (
     "mode & 61440 = 32768 AND frame IS NULL AND content IS NULL"
     " AND (size > 0 OR digest IS NOT NULL AND digest IS NOT ?)"
@@ -105,9 +110,8 @@ def verify(
 
 
 def bytes_to_verify(backup: BackupSet, *, chain: bool = False) -> int:
-    """Return about how many bytes ``verify`` will have reported at its end."""
-    query = "SELECT total(raw_size) FROM frame WHERE member = 0 OR ?"
-    return int(backup.catalog.connection.execute(query, (chain,)).fetchone()[0])
+    """Return how many bytes ``verify`` will have reported at its end: some less for hard links."""
+    return int(backup.catalog.connection.execute(_TOTAL, (chain,)).fetchone()[0])
 
 
 class _Run:

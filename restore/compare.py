@@ -88,8 +88,8 @@ def compare(
 
     Files are read without a trace in their times, where that is allowed. ``jobs``: worker
     processes; None: one a processor. ``out``: absolute paths that the backup never took (swap
-    files); the folders of sets beside this one are always passed over. Raises CannotRead for a
-    root that is no directory, SetDamaged for a catalog that cannot be read.
+    files); the folders of sets beside this one, and our own, are always passed over. Raises
+    CannotRead for a root that is no directory, SetDamaged for a catalog that cannot be read.
     """
     if not root.is_dir():
         raise CannotRead(f"{root} is no directory", hint="name the one to compare with (--to)")
@@ -97,7 +97,7 @@ def compare(
     ground = Ground(root, backup.catalog.path)
     try:
         with Workers(functools.partial(work, ground), count) as workers, SafeTree(root) as tree:
-            run = _Run(backup, tree, wanted, out=(*out, *_places_of_sets(backup)))
+            run = _Run(backup, tree, wanted, out=(*out, *_own_places(backup)))
             for found in workers.map(run.jobs()):
                 run.take(found)
                 if progress is not None:
@@ -107,8 +107,9 @@ def compare(
         raise SetDamaged(f"{backup.catalog.path}: the catalog is damaged: {error}") from error
 
 
-def _places_of_sets(backup: BackupSet) -> Iterator[Path]:
-    """Give the folders of the set's prefix and of those beside it."""
+def _own_places(backup: BackupSet) -> Iterator[Path]:
+    """Give the folders of the set's prefix, of those beside it, and of the unpacked catalog."""
+    yield backup.catalog.path.parent
     own = backup.folder.absolute().parent
     yield own
     try:

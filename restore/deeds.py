@@ -26,6 +26,9 @@ EXIT_SAME = 0
 EXIT_WARNINGS = 1
 _ROOT = Path("/")
 _SWAPS = Path("/proc/swaps")
+_DATA = """
+SELECT (SELECT total(size) FROM entry WHERE content IS NULL) + (SELECT total(size) FROM part)
+"""
 
 
 def do(options: Options) -> int:
@@ -56,9 +59,18 @@ def _print_json(held: object) -> None:
     sys.stdout.write(json.dumps(held, sort_keys=False) + "\n")
 
 
-def _display(options: Options, title: str, total_bytes: int | None) -> Display:
+def _display(
+    options: Options, title: str, total: tuple[int, int] | None, *, unit: str = "files"
+) -> Display:
     stream = None if options.quiet else sys.stderr
-    return Display(stream, f"{PROGRAM}: {title}", total_bytes=total_bytes)
+    return Display(stream, f"{PROGRAM}: {title}", total=total, unit=unit)
+
+
+def _whole(backup: BackupSet) -> tuple[int, int]:
+    """Return how many paths a set has, and bytes of files without their holes."""
+    totals = backup.manifest.totals
+    (size,) = backup.catalog.connection.execute(_DATA).fetchone()
+    return totals.files + totals.directories + totals.others, int(size)
 
 
 def _unmatched(patterns: Iterable[bytes]) -> bool:
@@ -97,10 +109,9 @@ def _list(options: Options, backup: BackupSet) -> int:
 
 def _restore(options: Options, backup: BackupSet) -> int:
     chosen: Chosen | None = None
-    total: int | None = backup.manifest.totals.bytes
     if options.action is Action.SELECT:
-        chosen, total = Chosen(options.patterns, backup.catalog), None
-    display = _display(options, "restoring", total)
+        chosen = Chosen(options.patterns, backup.catalog)
+    display = _display(options, "restoring", _whole(backup) if chosen is None else None)
     try:
         done = extract(backup, options.target, wanted=chosen, jobs=options.jobs, progress=display)
     finally:
@@ -158,7 +169,7 @@ def _text(path: Path) -> str:
 
 
 def _compare(options: Options, backup: BackupSet) -> int:
-    display = _display(options, "comparing", backup.manifest.totals.bytes)
+    display = _display(options, "comparing", _whole(backup), unit="paths")
     root = options.target
     out = _swap_files() if root.resolve() == _ROOT else ()
     try:
@@ -203,7 +214,7 @@ def _compared(options: Options, folder: Path, found: Compared) -> dict[str, obje
 
 
 def _verify(options: Options, backup: BackupSet) -> int:
-    display = _display(options, "reading back", bytes_to_verify(backup, chain=True))
+    display = _display(options, "reading back", (0, bytes_to_verify(backup, chain=True)))
     try:
         found = verify(backup, chain=True, jobs=options.jobs, progress=display)
     finally:

@@ -13,12 +13,14 @@ _TERMINAL_EVERY_S = 0.2
 _LINE_EVERY_S = 10.0
 _RATE_OVER_S = 10.0
 _SURE_AFTER_S = 2.0
+_FILE_COST = 16384
 
 
 class Display:
     """Takes files and bytes as they are done. ``close`` ends its line; ``clock`` gives seconds.
 
-    ``total_bytes``: what there will be in all, about; None: nobody knows.
+    ``total``: the files and bytes that there will be in all, about; None: nobody knows. ``unit``
+    is what the files are called.
     """
 
     def __init__(
@@ -26,12 +28,14 @@ class Display:
         stream: TextIO | None,
         title: str,
         *,
-        total_bytes: int | None = None,
+        total: tuple[int, int] | None = None,
+        unit: str = "files",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
         self._title = title
-        self._total = total_bytes
+        self._total = total
+        self._unit = unit
         self._clock = clock
         self._on_terminal = stream is not None and stream.isatty()
         self._start = self._shown_at = clock()
@@ -75,12 +79,17 @@ class Display:
     def _words(self, now: float) -> str:
         then, bytes_then = self._recent[0]
         rate = (self.bytes - bytes_then) / max(now - then, 0.001)
-        words = [f"{self._title}: {self.files:,} files, {size_words(self.bytes)}"]
-        if self._total and self.bytes <= self._total:
-            words[0] += f" of {size_words(self._total)}"
-        words.append(f"{size_words(rate)}/s")
+        words = f"{self._title}: {self.files:,} {self._unit}, {size_words(self.bytes)}"
+        if self._total is None or self.bytes > self._total[1]:
+            return f"{words}, {size_words(rate)}/s"
+        words += f" of {size_words(self._total[1])}, {size_words(rate)}/s"
+        done, total = _cost(self.files, self.bytes), _cost(*self._total)
         taken = now - self._start
-        if self._total and 0 < self.bytes <= self._total and taken > _SURE_AFTER_S:
-            left = taken * (self._total - self.bytes) / self.bytes
-            words.append(f"{duration_words(left)} left")
-        return ", ".join(words)
+        if 0 < done <= total and taken > _SURE_AFTER_S:
+            words += f", {duration_words(taken * (total - done) / done)} left"
+        return words
+
+
+def _cost(files: int, size_bytes: int) -> int:
+    """Return the bytes that could be done in the time that these files and bytes take."""
+    return size_bytes + files * _FILE_COST
