@@ -92,7 +92,11 @@ def totals(catalog: Catalog) -> Totals:
     ).fetchone()[0]
     own = "JOIN frame f ON f.number = x.frame WHERE f.member = 0"
     stored_files, stored = connection.execute(
-        f"SELECT count(*), coalesce(sum(x.size), 0) FROM entry x {own}"  # noqa: S608
+        f"SELECT count(*), coalesce(sum(x.size), 0) FROM entry x {own} AND x.link IS NULL"  # noqa: S608
+    ).fetchone()
+    linked_files, linked = connection.execute(
+        "SELECT count(*), coalesce(sum(size), 0) FROM (SELECT max(x.size) AS size"  # noqa: S608
+        f" FROM entry x {own} AND x.link IS NOT NULL GROUP BY x.link)"
     ).fetchone()
     stored_parts, part_bytes = connection.execute(
         f"SELECT count(DISTINCT content), coalesce(sum(x.size), 0) FROM part x {own}"  # noqa: S608
@@ -102,8 +106,8 @@ def totals(catalog: Catalog) -> Totals:
         int(directories),
         int(others),
         size,
-        stored_files + stored_parts,
-        stored + part_bytes,
+        stored_files + linked_files + stored_parts,
+        stored + linked + part_bytes,
     )
 
 
