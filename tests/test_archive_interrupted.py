@@ -291,22 +291,41 @@ def test_a_worker_that_is_killed_ends_the_run(model: Path, folder: Path) -> None
 
 
 CHILD = """
-import sys
+import signal, sys
 from pathlib import Path
-from tests.support.backup import save
-from archive.errors import ArchiveError
+from tests.support.backup import Silent, save
 
+class Pausing:
+    def update(self, progressed):
+        print("a slice", flush=True)
+        signal.pause()
+
+# Who runs the tests may have had them ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGHUP, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)
 print("ready", flush=True)
-tree, folder, parent, resume = sys.argv[1:]
-save(Path(tree), Path(folder), parent=Path(parent) if parent else None, resume=resume == "resume")
+tree, folder, parent, resume, pause = sys.argv[1:]
+save(
+    Path(tree),
+    Path(folder),
+    parent=Path(parent) if parent else None,
+    resume=bool(resume),
+    progress=Pausing() if pause else Silent(),
+)
 """
 
 
 def start(
-    tree: Path, folder: Path, *, parent: Path | None = None, resume: bool = False
+    tree: Path,
+    folder: Path,
+    *,
+    parent: Path | None = None,
+    resume: bool = False,
+    pause: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Begin to save in a process group of its own."""
-    words = [tree, folder, parent or "", "resume" if resume else ""]
+    """Begin to save in a process group of its own; ``pause`` when the first slice is made."""
+    words = [tree, folder, parent or "", "y" if resume else "", "y" if pause else ""]
     process = subprocess.Popen(
         [sys.executable, "-c", CHILD, *words],
         stdout=subprocess.PIPE,
@@ -332,11 +351,6 @@ def assert_all_gone(group: int) -> None:
     pytest.fail("a worker outlived the run")
 
 
-def wait_for_slice(folder: Path, process: subprocess.Popen[bytes]) -> None:
-    while process.poll() is None and not list(folder.glob(".partial-*/slices/*")):
-        time.sleep(0.001)
-
-
 @pytest.mark.parametrize(
     "number",
     [
@@ -348,12 +362,13 @@ def wait_for_slice(folder: Path, process: subprocess.Popen[bytes]) -> None:
 )
 def test_workers_end_with_the_run(model: Path, folder: Path, number: signal.Signals) -> None:
     sets = chain(folder)
-    with start(model, folder) as process:
-        wait_for_slice(folder, process)
+    with start(model, folder, pause=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"a slice\n"
         process.send_signal(number)
         process.wait()
         assert_all_gone(process.pid)
-    assert process.returncode in (-number, 1)
+    assert process.returncode == -number
     assert chain(folder) == sets
     assert_comes_back(model, save(model, folder, resume=True), folder.parent / "out")
 
