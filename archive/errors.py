@@ -56,3 +56,7 @@ class HookFailed(ArchiveError):
     """A program that was to run before or after failed."""
 
     exit_code = 6
+
+
+class LayoutInvalid(SetDamaged, ValueError):
+    """A storage layout that cannot be: unknown or doubled ids, a cycle, overlaps, foreign words."""

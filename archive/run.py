@@ -76,5 +76,5 @@ def _kill(process: subprocess.Popen[bytes], grace_s: float) -> tuple[bytes, byte
     try:
         output, errors = process.communicate(timeout=grace_s)
     except subprocess.TimeoutExpired as error:
-        output, errors = error.output, error.stderr
-    return output or b"", errors or b""
+        return error.output or b"", error.stderr or b""
+    return output, errors or b""

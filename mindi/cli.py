@@ -65,6 +65,8 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _add_image(diff, "other", metavar="B", words="another one")
     _add_boot(command("boot", "run an image in QEMU"))
     command("doctor", "say what is missing on this machine, and which package has it")
+    layout = command("layout", "show this machine's disks and what is on them")
+    layout.add_argument("--mountlist", action="store_true", help="as Mondo Rescue's mountlist")
     return top, each
 
 

@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         "diff": _diff,
         "boot": _boot,
         "doctor": _doctor,
+        "layout": _layout,
     }
     teller = narrator(quiet=arguments.quiet)
     warnings = _Warnings(teller)
@@ -122,6 +123,18 @@ def _doctor(arguments: argparse.Namespace, teller: Narrator) -> int:
     teller.close()
     print_result(result.to_json() if arguments.json else result.to_text())
     return 0 if result.is_well else 1
+
+
+def _layout(arguments: argparse.Namespace, teller: Narrator) -> int:
+    from archive.probesystem import LiveSystem
+    from mindi.layoutcommand import layout_result
+
+    result, is_well = layout_result(
+        LiveSystem(), as_json=arguments.json, as_mountlist=arguments.mountlist
+    )
+    teller.close()
+    print_result(result)
+    return 0 if is_well else 1
 
 
 def _boot(arguments: argparse.Namespace, teller: Narrator) -> int:
