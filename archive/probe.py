@@ -38,12 +38,13 @@ def probe_layout(system: System) -> Layout:
         report = probelvm.read_report(asker)
     found = Gathering(asker, devices, ids={})
     found.ids |= _ids(devices, probelvm.volume_ids(report))
+    closed = probelvm.closed_ids(report)
     table = probemounts.read_table(asker)
     numbers = probemounts.numbers_of(table, asker)
     points = probemounts.points_of(table, numbers)
     for device in devices:
         _add_device(found, device)
-        if _has_content(found, device):
+        if _has_content(found, device, closed):
             _read_signature(found, device)
     if not report.physical and _members(found, "LVM2_member"):
         report = probelvm.read_report(asker)
@@ -92,7 +93,7 @@ def _ids(devices: tuple[Device, ...], volumes: dict[str, str]) -> dict[str, str]
         elif device.kind == "crypt" and device.mapper_uuid.startswith(_LUKS_MAPPING):
             found[name] = f"luks:{device.name}"
         elif device.kind == "part" and device.parents:
-            found[name] = f"part:{name}"
+            found[name] = f"part:mapper/{device.name}" if device.mapper_uuid else f"part:{name}"
         elif _is_array(device):
             found[name] = f"md:{name}"
         elif device.kind == "disk" and not device.parents:
@@ -144,13 +145,11 @@ def _add_strange(found: Gathering, device: Device, words: str) -> None:
     found.refuse(name, f"{words} cannot be made anew")
 
 
-def _has_content(found: Gathering, device: Device) -> bool:
+def _has_content(found: Gathering, device: Device, closed: frozenset[str]) -> bool:
     """Tell whether a device is one that something may be written on."""
-    if found.ids[device.kernel_name].startswith("opaque:"):
+    name = found.ids[device.kernel_name]
+    if name.startswith("opaque:") or name in closed:
         return False
-    # LVM's own devices below its volumes have UUIDs with a suffix.
-    if device.mapper_uuid.startswith("LVM-"):
-        return len(device.mapper_uuid) == len("LVM-") + 64
     # An extended partition is as long as its boot record.
     return device.kind != "part" or device.size_bytes > 1024
 
@@ -187,12 +186,16 @@ def _add_content(
 def _add_table(found: Gathering, device: Device) -> None:
     text = found.asker.output("sfdisk", "-J", device.path)
     on = found.ids[device.kernel_name]
-    table, partitions = parse_sfdisk(text, on=on, tail=found.tail(device))
+    shown = {
+        one.partition_number: found.ids[one.kernel_name]
+        for one in found.devices
+        if device.kernel_name in one.parents and one.kind == "part"
+    }
+    table, partitions = parse_sfdisk(text, on=on, tail=found.tail(device), shown=shown)
     found.nodes.append(table)
-    found.nodes += partitions.values()
-    known = {one.kernel_name for one in found.devices}
-    for name, partition in partitions.items():
-        if name not in known:
+    found.nodes += partitions
+    for partition in partitions:
+        if partition.number not in shown:
             found.refuse(partition.id, "the kernel does not show it: nothing in it is saved")
 
 

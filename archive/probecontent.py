@@ -14,11 +14,13 @@ from archive.layout import AnyNode, Unsupported
 from archive.layoutfiles import (
     BtrfsMember,
     BtrfsSettings,
+    ExtSettings,
     Family,
     Filesystem,
     Settings,
     Subvolume,
     Swap,
+    XfsSettings,
 )
 from archive.layoutnodes import Luks, Opaque
 from archive.probedevices import Device
@@ -32,7 +34,7 @@ from archive.probefiles import (
 )
 from archive.probesystem import Asker
 from archive.probetables import Signature
-from archive.superblocks import place, read_settings
+from archive.superblocks import SWAP_BYTES, place, read_settings, read_swap
 
 _EXT = (Family.EXT2, Family.EXT3, Family.EXT4)
 _NOTHING_FOUND, _AMBIVALENT = 2, 8
@@ -98,13 +100,15 @@ def add_filesystem(
     """
     on, tail = found.ids[device.kernel_name], found.tail(device)
     if signature.type == "swap":
+        page, size = swap_size(found.asker, device.path, device.size_bytes)
         found.nodes.append(
             Swap(
                 id=f"swap:{tail}",
                 on=on,
-                size_bytes=device.size_bytes,
+                size_bytes=size,
                 uuid=signature.uuid,
                 label=signature.label,
+                page_bytes=page,
             )
         )
         return
@@ -124,10 +128,23 @@ def add_filesystem(
         uuid=signature.uuid,
         label=signature.label,
         settings=settings,
+        size_bytes=_size(settings),
     )
     found.nodes.append(node)
     found.files[device.kernel_name] = node.id
     _note_outside(found, node)
+
+
+def swap_size(asker: Asker, path: str, otherwise: int) -> tuple[int, int]:
+    """Return page size and size of a swap area, as its header tells them."""
+    data = asker.system.block(path, 0, SWAP_BYTES) or b""
+    return read_swap(data) or (4096, otherwise)
+
+
+def _size(settings: Settings) -> int | None:
+    if isinstance(settings, (ExtSettings, XfsSettings)):
+        return settings.blocks * settings.block_bytes
+    return None
 
 
 def _note_outside(found: Gathering, node: Filesystem) -> None:

@@ -7,6 +7,7 @@ Devices that hold nothing of the machine (optical drives, memory, loop devices) 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,8 @@ from archive.probesystem import Asker
 
 _LEFT_OUT = ("loop", "rom", "ram", "zram", "fd")
 _DEFAULT_SECTOR = 512
+_NUMBER = re.compile(r"(\d+)$")
+_MAPPED_PARTITION = re.compile(r"part(\d+)-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,12 @@ class Device:
     """Of device-mapper its own name for it."""
     mapper_uuid: str = ""
     """Of device-mapper: ``CRYPT-LUKS2-...``, ``LVM-...``."""
+
+    @property
+    def partition_number(self) -> int:
+        """Of a partition its number in the table; 0 where its name has none."""
+        found = _MAPPED_PARTITION.match(self.mapper_uuid) or _NUMBER.search(self.kernel_name)
+        return int(found[1]) if found else 0
 
 
 def parse_lsblk(text: str) -> tuple[Device, ...]:

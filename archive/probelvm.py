@@ -78,6 +78,12 @@ def volume_ids(report: LvmReport) -> dict[str, str]:
     return found
 
 
+def closed_ids(report: LvmReport) -> frozenset[str]:
+    """Return the ids of volumes in which nothing is looked for: parts of others, snapshots."""
+    closed = (LvKind.HIDDEN, LvKind.SNAPSHOT, LvKind.THIN_POOL, LvKind.CACHE_POOL)
+    return frozenset(volume_id(row) for row in report.segments if _kind(row) in closed)
+
+
 def physical_volume(row: Row, *, on: str, tail: str) -> PhysicalVolume:
     """Return the physical volume of a row, on the node ``on``. Raises CannotRead."""
     try:
@@ -188,7 +194,7 @@ def _segment(row: Row, group: VolumeGroup, places: Mapping[str, str]) -> LvSegme
         extents=extents,
         type=word,
         areas=_areas(row["devices"], places),
-        metadata=_areas(row.get("metadata_devices", ""), places),
+        metadata=_areas(row.get("metadata_devices", ""), places) or _metadata(row, places),
         stripes=int(row["stripes"]),
         stripe_bytes=int(row["stripe_size"] or 0),
         region_bytes=int(row["region_size"] or 0),
@@ -200,6 +206,12 @@ def _segment(row: Row, group: VolumeGroup, places: Mapping[str, str]) -> LvSegme
         cache_mode=row.get("cache_mode") or None,
         cache_policy=row.get("cache_policy") or None,
     )
+
+
+def _metadata(row: Row, places: Mapping[str, str]) -> tuple[LvArea, ...]:
+    """Return where a pool's metadata is: lvs tells it as a volume, not as devices."""
+    name = _plain(row.get("metadata_lv", ""))
+    return (LvArea(places[name], 0),) if name else ()
 
 
 def _areas(text: str, places: Mapping[str, str]) -> tuple[LvArea, ...]:

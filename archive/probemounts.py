@@ -10,10 +10,11 @@ from archive import mounts as kernel
 from archive.layoutfiles import Filesystem, Mount, Subvolume, Swap
 from archive.layoutnodes import Opaque
 from archive.mounts import MountTable, Nature, parse_mountinfo, unescaped
-from archive.probecontent import Gathering, read_signature
+from archive.probecontent import Gathering, read_signature, swap_size
 from archive.probedevices import Device
 from archive.probesystem import Asker
 
+_MOUNTINFO = "/proc/self/mountinfo"
 _SHOWN = (Nature.LOCAL, Nature.USER)
 
 
@@ -58,7 +59,7 @@ def parse_fstab(text: str) -> dict[str, str]:
 
 def read_table(asker: Asker) -> MountTable:
     """Return what is mounted. Raises CannotRead."""
-    text = asker.system.read("/proc/self/mountinfo") or ""
+    text = asker.system.read(_MOUNTINFO) or ""
     return MountTable(parse_mountinfo(os.fsencode(text)))
 
 
@@ -93,6 +94,7 @@ def points_of(table: MountTable, numbers: Mapping[int, str]) -> dict[str, tuple[
 def add_mounts(found: Gathering, table: MountTable, numbers: Mapping[int, str]) -> None:
     """Add what is mounted of the machine's own filesystems."""
     options = parse_fstab(found.asker.system.read("/etc/fstab") or "")
+    flags = parse_flags(found.asker.system.read(_MOUNTINFO) or "")
     devices = {device.number: device for device in found.devices}
     shown: set[tuple[str, str]] = set()
     for mount in table.mounts:
@@ -110,17 +112,23 @@ def add_mounts(found: Gathering, table: MountTable, numbers: Mapping[int, str]) 
                 point=point,
                 root=root,
                 bind=root != "/" or (source, root) in shown,
-                options=_options(mount),
+                options=_options(mount, flags.get(mount.number, "")),
                 fstab=options.get(point),
             )
         )
         shown.add((source, root))
 
 
-def _options(mount: kernel.Mount) -> tuple[str, ...]:
-    first = "ro" if mount.read_only else "rw"
-    rest = [one for one in os.fsdecode(mount.options).split(",") if one not in ("rw", "ro", "")]
-    return (first, *rest)
+def parse_flags(text: str) -> dict[int, str]:
+    """Return the options of each mount (not of its filesystem) by its number in mountinfo."""
+    rows = (line.split(" ") for line in text.splitlines())
+    return {int(row[0]): row[5] for row in rows if len(row) > 6 and row[0].isdecimal()}
+
+
+def _options(mount: kernel.Mount, flags: str) -> tuple[str, ...]:
+    words = f"{flags},{os.fsdecode(mount.options)}".split(",")
+    access = "ro" if mount.read_only else "rw"
+    return tuple(dict.fromkeys((access, *(one for one in words if one not in ("rw", "ro", "")))))
 
 
 def _root(mount: kernel.Mount) -> str:
@@ -192,12 +200,14 @@ def _swap_file(found: Gathering, one: SwapInUse, mount: Mount) -> Swap:
         path = f"/{source.path}{path}"
         source = nodes[source.filesystem]
     signature = read_signature(found.asker, one.path)
+    # Of a file the kernel uses what lies in whole pages of the disk, not all of it.
+    page, size = swap_size(found.asker, one.path, one.size_bytes)
     return Swap(
         id=f"swap:{one.path}",
         on=source.id if isinstance(source, Filesystem) else mount.source,
         path=path,
-        # The first page, which says what it is, does not count as swap.
-        size_bytes=one.size_bytes + 4096,
+        size_bytes=size,
+        page_bytes=page,
         uuid=signature.uuid,
         label=signature.label,
         priority=one.priority,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from archive.errors import CannotRead
@@ -17,10 +18,13 @@ _ATTRIBUTE_BITS = {"RequiredPartition": 0, "NoBlockIOProtocol": 1, "LegacyBIOSBo
 _ENCODED = re.compile(rb"\\x([0-9a-fA-F]{2})")
 
 
-def parse_sfdisk(text: str, *, on: str, tail: str) -> tuple[PartitionTable, dict[str, Partition]]:
-    """Return a table that lies on the node ``on``, and its partitions by their kernel names.
+def parse_sfdisk(
+    text: str, *, on: str, tail: str, shown: Mapping[int, str]
+) -> tuple[PartitionTable, tuple[Partition, ...]]:
+    """Return a table that lies on the node ``on``, and its partitions.
 
-    ``tail`` makes the table's id. Raises CannotRead.
+    ``tail`` makes the table's id; ``shown`` are the ids of the partitions that are devices, by
+    number. Raises CannotRead.
     """
     try:
         told = json.loads(text)["partitiontable"]
@@ -38,15 +42,17 @@ def parse_sfdisk(text: str, *, on: str, tail: str) -> tuple[PartitionTable, dict
             last_sector=int(told["lastlba"]) if is_gpt else None,
             entries=int(entries) if is_gpt else None,
         )
-        rows = told.get("partitions", [])
-        partitions = [_partition(row, table, sector) for row in rows]
-        names = [_kernel_name(str(row["node"])) for row in rows]
+        partitions = tuple(
+            _partition(row, table, sector, shown) for row in told.get("partitions", [])
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise CannotRead(f"what sfdisk says of {on} makes no sense: {error!r}") from error
-    return table, dict(zip(names, partitions, strict=True))
+    return table, partitions
 
 
-def _partition(row: dict[str, object], table: PartitionTable, sector: int) -> Partition:
+def _partition(
+    row: dict[str, object], table: PartitionTable, sector: int, shown: Mapping[int, str]
+) -> Partition:
     node, size = str(row["node"]), int(str(row["size"]))
     found = re.search(r"(\d+)$", node)
     number = int(found[1]) if found else 0
@@ -60,7 +66,7 @@ def _partition(row: dict[str, object], table: PartitionTable, sector: int) -> Pa
         elif word in _EXTENDED:
             kind = PartitionKind.EXTENDED
     return Partition(
-        id=f"part:{_kernel_name(node)}",
+        id=shown.get(number) or f"part:{node.removeprefix('/dev/').replace('/', '!')}",
         table=table.id,
         number=number,
         start=int(str(row["start"])),
@@ -87,10 +93,6 @@ def attribute_bits(words: str) -> int:
 
 def _upper(value: object) -> str:
     return str(value).upper()
-
-
-def _kernel_name(path: str) -> str:
-    return path.removeprefix("/dev/").replace("/", "!")
 
 
 @dataclass(frozen=True, slots=True)
