@@ -7,6 +7,7 @@ import os
 import stat
 
 from archive.entry import UNSETTLED
+from archive.reach import LONGEST
 from archive.slicing import Item
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -28,12 +29,13 @@ def open_quietly(path: bytes, more: int = 0) -> int:
         return os.open(path, _READ | more)
 
 
-def look_at(path: bytes) -> os.stat_result:
+def look_at(path: bytes, reached: bytes) -> os.stat_result:
     """Return the state of what lies at ``path``, seen through no symbolic link.
 
-    Raises Vanished where a directory above became one, OSError.
+    ``reached`` names the same, short enough for the kernel. Raises Vanished where a directory
+    above became a link, OSError.
     """
-    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(reached, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         check_reached(descriptor, path)
         return os.fstat(descriptor)
@@ -121,9 +123,9 @@ def check_replaced(descriptor: int, found: os.stat_result, item: Item, path: byt
     check_reached(descriptor, path)
 
 
-def check_replaced_unopened(item: Item, path: bytes) -> None:
+def check_replaced_unopened(reached: bytes, item: Item, path: bytes) -> None:
     """Do as ``check_replaced``, for what must not be opened: a FIFO, a device, a link."""
-    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(reached, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         check_replaced(descriptor, os.fstat(descriptor), item, path)
     finally:
@@ -131,9 +133,13 @@ def check_replaced_unopened(item: Item, path: bytes) -> None:
 
 
 def check_reached(descriptor: int, path: bytes) -> None:
-    """Raise Vanished if what is open was reached through a symbolic link.
-
-    A path that is too deep for the kernel to name counts as one.
-    """
-    if os.readlink(b"/proc/self/fd/%d" % descriptor) != (path.rstrip(b"/") or b"/"):
+    """Raise Vanished if what is open was reached through a symbolic link, and is not ``path``."""
+    try:
+        real = os.readlink(b"/proc/self/fd/%d" % descriptor)
+    except OSError as error:
+        # The kernel has no name for what lies so deep: that no link made it short, at least.
+        if error.errno == errno.ENAMETOOLONG and len(path) > LONGEST:
+            return
+        raise
+    if real != (path.rstrip(b"/") or b"/"):
         raise Vanished

@@ -193,7 +193,7 @@ class _Packer:
         try:
             found = os.fstat(descriptor)
             if found.st_ino != item.inode or found.st_dev != item.st_dev:
-                check_replaced(descriptor, found, item, path)
+                check_replaced(descriptor, found, item, self._root + item.path)
             if item.role is Role.END:
                 self._end_of_parts(item, found, descriptor)
                 return
@@ -330,7 +330,7 @@ class _Packer:
         if stat.S_IFMT(found.st_mode) != stat.S_IFMT(item.mode):
             raise Outgrown
         if found.st_ino != item.inode or found.st_dev != item.st_dev:
-            check_replaced_unopened(item, path)
+            check_replaced_unopened(path, item, self._root + item.path)
         target = read_link(path) if stat.S_ISLNK(found.st_mode) else None
         data = target or b""
         self._out.put(self._headers.of(item, found, len(data)) + data)
@@ -343,7 +343,7 @@ class _Packer:
         try:
             found = os.fstat(descriptor)
             if found.st_ino != item.inode or found.st_dev != item.st_dev:
-                check_replaced(descriptor, found, item, path)
+                check_replaced(descriptor, found, item, self._root + item.path)
             self._out.put(self._headers.of(item, found, 0))
             self._row(item, found, descriptor)
         finally:

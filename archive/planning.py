@@ -140,7 +140,7 @@ class Planner:
         """Return the state of a path as it is now; None, and an issue, where it is gone."""
         try:
             with reachable(self._root + path) as reached:
-                return look_at(reached)
+                return look_at(self._root + path, reached)
         except Vanished:
             words = "a directory above it was replaced"
             self.issues.append(Issue(path, IssueKind.VANISHED, words))

@@ -335,6 +335,58 @@ def test_a_folder_that_vanished_is_reported_and_kept_empty(tree: Path) -> None:
     assert moved(found, tree, b".", b"folder") == []
 
 
+@pytest.mark.parametrize("name", [b"file", b"fifo", b"below"])
+@pytest.mark.parametrize("size", [10, PART + 5], ids=["small", "large"])
+def test_what_lies_too_deep_for_the_kernel_may_be_replaced(
+    tree: Path, request: pytest.FixtureRequest, name: bytes, size: int
+) -> None:
+    request.addfinalizer(
+        lambda: subprocess.run(["rm", "-rf", tree, tree.parent / "out"], check=True)
+    )
+    at = os.open(tree, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir(b"d" * 250, dir_fd=at)
+        above, at = at, os.open(b"d" * 250, os.O_RDONLY, dir_fd=at)
+        os.close(above)
+    os.mkdir(b"below", dir_fd=at)
+    os.mkfifo(b"fifo", dir_fd=at)
+    _write_in(at, b"file", b"as it was")
+
+    def replace(tree: Path) -> None:
+        os.rename(name, b"away", src_dir_fd=at, dst_dir_fd=at)
+        _write_in(at, name, b"new" * size)
+
+    def replace_in_kind(tree: Path) -> None:
+        os.rename(name, b"away", src_dir_fd=at, dst_dir_fd=at)
+        if name == b"file":
+            _write_in(at, name, b"new")
+        elif name == b"fifo":
+            os.mkfifo(name, dir_fd=at)
+        else:
+            os.mkdir(name, dir_fd=at)
+
+    try:
+        written = saved_while(tree, replace if size > 10 else replace_in_kind)
+        os.unlink(b"away", dir_fd=at) if name != b"below" else os.rmdir(b"away", dir_fd=at)
+    finally:
+        os.close(at)
+    found = restored(written, tree)
+    if size > 10 and name == b"below":
+        assert [kind for _, kind in issues(written)] == [IssueKind.CHANGED]
+    else:
+        assert issues(written) == []
+        deep = b"/".join([b"d" * 250] * 20)
+        assert moved(found, tree, deep) == []
+        assert found[deep + b"/" + name] == snapshot(tree)[deep + b"/" + name]
+
+
+def _write_in(folder: int, name: bytes, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    descriptor = os.open(name, flags, 0o644, dir_fd=folder)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+
+
 # While it is read
 
 DISTURBER = """
