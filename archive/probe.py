@@ -59,6 +59,7 @@ def probe_layout(system: System) -> Layout:
     _add_lvm(found, report)
     probemounts.add_mounts(found, table, numbers)
     probemounts.add_swap(found, table)
+    _complete(found)
     return Layout.of(found.nodes, found.unsupported)
 
 
@@ -141,8 +142,17 @@ def _add_strange(found: Gathering, device: Device, words: str) -> None:
     below = {found.ids[parent] for parent in device.parents if parent in found.ids}
     taken = {one for node in found.nodes for one in node.claims}
     on = tuple(sorted(below - taken))
+    # With a key that is drawn at each boot there is nothing in it to restore.
+    if device.mapper_uuid.startswith("CRYPT-PLAIN") and _is_swap(found, device):
+        found.nodes.append(Opaque(id=name, on=on, what="swap with a key of this boot's"))
+        return
     found.nodes.append(Opaque(id=name, on=on, what=words, size_bytes=device.size_bytes))
     found.refuse(name, f"{words} cannot be made anew")
+
+
+def _is_swap(found: Gathering, device: Device) -> bool:
+    areas = probemounts.parse_swaps(found.asker.system.read("/proc/swaps") or "")
+    return any(found.asker.system.number(one.path) == device.number for one in areas)
 
 
 def _has_content(found: Gathering, device: Device, closed: frozenset[str]) -> bool:
@@ -197,6 +207,15 @@ def _add_table(found: Gathering, device: Device) -> None:
     for partition in partitions:
         if partition.number not in shown:
             found.refuse(partition.id, "the kernel does not show it: nothing in it is saved")
+
+
+def _complete(found: Gathering) -> None:
+    """Add, as opaque, the devices that something lies on and that nothing else explained."""
+    for device in reversed(found.devices):
+        name = found.ids[device.kernel_name]
+        needed = {one for node in found.nodes for one in node.below}
+        if name in needed and not any(node.id == name for node in found.nodes):
+            _add_strange(found, device, f"a device of type {device.kind}")
 
 
 def _members(found: Gathering, kind: str) -> list[Device]:

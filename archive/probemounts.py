@@ -71,7 +71,7 @@ def numbers_of(table: MountTable, asker: Asker) -> dict[int, str]:
     found = {}
     for mount in table.mounts:
         number = f"{os.major(mount.device)}:{os.minor(mount.device)}"
-        if mount.kind == "btrfs" or number.startswith("0:"):
+        if mount.source.startswith(b"/") and number.startswith("0:"):
             number = asker.system.number(os.fsdecode(mount.source)) or number
         found[mount.number] = number
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from io import RawIOBase
 from typing import Protocol
 
 from archive.errors import CannotRead
@@ -14,6 +15,7 @@ from archive.run import NOT_RUN, Ended, run
 
 _TIMEOUT_S = 120.0
 _MOST_BYTES = 16 << 20
+_CHUNK = 64 << 10
 
 
 class System(Protocol):
@@ -50,10 +52,10 @@ class LiveSystem:
     def block(self, path: str, offset: int, size: int) -> bytes | None:
         """Return bytes of a device or file; fewer at its end."""
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", buffering=0) as file:
                 if offset:
                     file.seek(offset)
-                return file.read(size)
+                return _read(file, size)
         except OSError:
             return None
 
@@ -71,6 +73,17 @@ class LiveSystem:
         except (OSError, ValueError):
             return None
         return f"{os.major(number)}:{os.minor(number)}" if number else None
+
+
+def _read(file: RawIOBase, size: int) -> bytes:
+    """Read to ``size`` or the end: files of /proc give little at a time, and refuse long reads."""
+    data = bytearray()
+    while len(data) < size:
+        part = file.read(min(size - len(data), _CHUNK))
+        if not part:
+            break
+        data += part
+    return bytes(data)
 
 
 @dataclass(frozen=True, slots=True)

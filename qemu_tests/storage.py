@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mindi.accelerator import probe_accelerator
 from mindi.boot import READY_S
-from mindi.qemu import Accelerator, Machine, Medium
+from mindi.qemu import Accelerator, Firmware, Machine, Medium
 from mindi.vm import GuestError, Vm
 from qemu_tests.images import Images, overlaid
 from qemu_tests.shell import ask, open_shell
@@ -40,6 +40,9 @@ DISKS_MIB = {
 }
 """The disks of each machine; SCRIPTS have the commands that make something of them."""
 
+FIRMWARE = {"luks-lvm": Firmware.UEFI}
+"""Of machines that have another than the BIOS."""
+
 
 @contextmanager
 def running(name: str, images: Images, *, accelerator: Accelerator, folder: Path) -> Iterator[Vm]:
@@ -59,6 +62,7 @@ def running(name: str, images: Images, *, accelerator: Accelerator, folder: Path
         image=images.direct(initrd=initrd),
         medium=Medium.KERNEL,
         memory_mib=768,
+        firmware=FIRMWARE.get(name, Firmware.BIOS),
         logs=folder / "logs",
         disks=tuple(disks),
     )

@@ -24,6 +24,12 @@ swapon /dev/vg0/swap
 mount /dev/vg0/root /mnt
 mkdir -p /mnt/boot/efi /mnt/srv /mnt/data /mnt/www
 mount /dev/vda1 /mnt/boot/efi
+mkdir -p /mnt/boot/efi/EFI/debian
+: >/mnt/boot/efi/EFI/debian/shimx64.efi
+: >/mnt/boot/efi/EFI/debian/grubx64.efi
+modprobe efivarfs
+mount -t efivarfs efivarfs /sys/firmware/efi/efivars || true
+efibootmgr -q -c -d /dev/vda -p 1 -L debian -l '\EFI\debian\shimx64.efi'
 mount /dev/vg0/srv /mnt/srv
 mount /dev/vg0/data /mnt/data
 btrfs subvolume create /mnt/srv/@www

@@ -1,5 +1,6 @@
 # shellcheck shell=sh
 printf 'label: dos\nlabel-id: 0x1badcafe\nsize=64MiB, type=83, bootable\nsize=200MiB, type=83\ntype=5\nsize=48MiB, type=82\ntype=c\n' | sfdisk -q /dev/vda
+dd if=/usr/lib/grub/i386-pc/boot.img of=/dev/vda bs=440 count=1 conv=notrunc 2>/dev/null
 udevadm settle
 mkfs.ext2 -q -L boot /dev/vda1
 mkfs.ext4 -q -L 'root disk' -m 3 -O ^metadata_csum -E stride=4,stripe_width=8 -e remount-ro -r 1 /dev/vda2

@@ -13,6 +13,9 @@ lvcreate -q -y -n striped -i 2 -I 16k -L 40M in
 lvcreate -q -y -n mirror --type raid1 -m 1 -L 20M in
 lvcreate -q -y -n old --type mirror -m 1 --mirrorlog core -L 8M in
 lvcreate -q -y -n five --type raid5 -i 2 -L 16M in
+lvcreate -q -y -n cached -L 16M in /dev/mapper/outer3
+lvcreate -q -y --type cache-pool -n fast -L 8M in /dev/mapper/outer3
+lvconvert -q -y --type cache --cachemode writethrough --cachepool in/fast in/cached
 lvcreate -q -y -n two -L 16M in /dev/mapper/outer1
 lvextend -q -L 24M in/two /dev/mapper/outer2
 cryptsetup luksFormat --batch-mode --key-file /tmp/key --pbkdf-force-iterations 1000 --type luks1 /dev/in/two

@@ -81,11 +81,11 @@ class Recorded:
 
 def main() -> None:
     """Probe this machine and write the recording of it, whatever became of the probe."""
-    from archive.probe import probe_layout
+    from archive.probeprofile import probe_machine
 
     recorder = Recorder(LiveSystem())
     try:
-        probe_layout(recorder)
+        probe_machine(recorder)
     finally:
         Path(sys.argv[1]).write_text(recorder.save())
 
