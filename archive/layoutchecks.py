@@ -32,6 +32,12 @@ WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,:=()\[\]+-]{0,255}")
 _NO_TEXT = re.compile(r"[\x00]")
 
 
+def node_id(kind: str, name: str) -> str:
+    """Return an id for what may be called anything: control characters in it are escaped."""
+    plain = re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", name)
+    return f"{kind}:{plain}"
+
+
 def fits(name: str, value: str | None, pattern: re.Pattern[str]) -> None:
     """Raise LayoutInvalid where ``value`` is there and has not the form of ``pattern``."""
     if value is not None and pattern.fullmatch(value) is None:

@@ -182,6 +182,8 @@ class LogicalVolume(Node):
         check.fits("a logical volume's UUID", self.uuid, check.LVM_UUID)
         check.words("a policy", (self.allocation, self.read_ahead))
         check.words("a tag", self.tags, check.LVM_TAG)
+        if not self.segments:
+            raise LayoutInvalid(f"{self.id[:80]} has no segment")
         for segment in self.segments:
             check.words("a segment's type", (segment.type,))
             for word in (segment.discards, segment.cache_mode, segment.cache_policy):

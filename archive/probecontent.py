@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from archive import layoutchecks as check
 from archive import probeluks, probetables
 from archive.errors import CannotRead
 from archive.layout import AnyNode, Unsupported
@@ -243,7 +244,7 @@ def _add_subvolumes(
     for one in listed:
         found.nodes.append(
             Subvolume(
-                id=f"subvolume:{node_id.partition(':')[2]}/{one.path}",
+                id=check.node_id("subvolume", f"{node_id.partition(':')[2]}/{one.path}"),
                 filesystem=node_id,
                 path=one.path,
                 read_only=one.number in frozen,

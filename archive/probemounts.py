@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from archive import mounts as kernel
+from archive.layoutchecks import node_id
 from archive.layoutfiles import Filesystem, Mount, Subvolume, Swap
 from archive.layoutnodes import Opaque
 from archive.mounts import MountTable, Nature, parse_mountinfo, unescaped
@@ -107,7 +108,7 @@ def add_mounts(found: Gathering, table: MountTable, numbers: Mapping[int, str]) 
         point = os.fsdecode(mount.point)
         found.nodes.append(
             Mount(
-                id=f"mount:{point}",
+                id=node_id("mount", point),
                 source=source,
                 point=point,
                 root=root,
@@ -151,7 +152,7 @@ def _source(found: Gathering, mount: kernel.Mount, device: Device | None) -> str
         return _strange(found, mount, device)
     subvolume = os.fsdecode(mount.subvolume or b"/").strip("/")
     if subvolume:
-        wanted = f"subvolume:{held.partition(':')[2]}/{subvolume}"
+        wanted = node_id("subvolume", f"{held.partition(':')[2]}/{subvolume}")
         if any(isinstance(node, Subvolume) and node.id == wanted for node in found.nodes):
             return wanted
     return held
@@ -161,7 +162,7 @@ def _strange(found: Gathering, mount: kernel.Mount, device: Device | None = None
     """Add a node for a filesystem on nothing that is known."""
     on = () if device is None else (found.ids[device.kernel_name],)
     source = os.fsdecode(mount.source)
-    name = f"opaque:{source if device is None else found.tail(device)}"
+    name = node_id("opaque", source if device is None else found.tail(device))
     if not any(node.id == name for node in found.nodes):
         found.nodes.append(Opaque(id=name, on=on, what=f"{mount.kind} of {source}"))
         found.refuse(name, f"{mount.kind} of {source} cannot be made anew")
@@ -203,7 +204,7 @@ def _swap_file(found: Gathering, one: SwapInUse, mount: Mount) -> Swap:
     # Of a file the kernel uses what lies in whole pages of the disk, not all of it.
     page, size = swap_size(found.asker, one.path, one.size_bytes)
     return Swap(
-        id=f"swap:{one.path}",
+        id=node_id("swap", one.path),
         on=source.id if isinstance(source, Filesystem) else mount.source,
         path=path,
         size_bytes=size,

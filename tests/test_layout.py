@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +15,12 @@ from archive.layout import AnyNode, Layout, Unsupported
 from archive.layoutfiles import Swap
 from archive.layoutlvm import LogicalVolume, LvArea, LvKind, LvSegment, PhysicalVolume, VolumeGroup
 from archive.layoutnodes import Disk, Luks, Opaque, Partition, PartitionKind, TableKind
+from archive.layoutview import mountlist, tree
+from archive.probe import probe_layout
 from tests.support.layouts import disk, ext4, mount, partition, simple, table
+from tests.support.recording import Recorded
 
+RECORDED = Path(__file__).parent / "recorded"
 LVM = "aaaaaa-bbbb-cccc-dddd-eeee-ffff-{:06}"
 
 
@@ -274,3 +279,34 @@ def test_a_newer_version_says_what_to_do() -> None:
     with pytest.raises(SetDamaged) as caught:
         Layout.from_json(changed(version=2))
     assert caught.value.hint == "use the newer program that wrote it"
+
+
+STRANGE = [None, True, -1, 0, 1, 1 << 63, 1 << 64, 0.5, "", "/", "x", "..", "a\0b", [], ["x"], {}]
+
+
+def mutate(value: object, chance: random.Random) -> object:
+    """Return JSON in which one value somewhere is another."""
+    if isinstance(value, dict) and value and chance.random() < 0.9:
+        key = chance.choice(sorted(value))
+        return value | {key: mutate(value[key], chance)}
+    if isinstance(value, list) and value and chance.random() < 0.9:
+        place = chance.randrange(len(value))
+        return [*value[:place], mutate(value[place], chance), *value[place + 1 :]]
+    return chance.choice(STRANGE)
+
+
+@pytest.mark.parametrize("name", ["nested", "luks-lvm", "families"])
+def test_any_change_gives_a_layout_or_is_refused(name: str) -> None:
+    """Of another exception a user would see a bug in place of a damaged set."""
+    whole = json.loads(probe_layout(Recorded(RECORDED / f"{name}.json")).to_json())
+    refused = 0
+    for seed in range(400):
+        changed = mutate(whole, random.Random(seed))  # noqa: S311 no secret
+        try:
+            layout = Layout.from_json(json.dumps(changed).encode())
+        except SetDamaged:
+            refused += 1
+        else:
+            tree(layout)
+            mountlist(layout)
+    assert refused > 200
