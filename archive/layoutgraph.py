@@ -95,11 +95,14 @@ def _check_tables(known: dict[str, N]) -> None:
     for partition in _all(known, Partition):
         partitions.setdefault(partition.table, []).append(partition)
     for table in _all(known, PartitionTable):
-        _check_table(table, partitions.get(table.id, []), known[table.on])
+        size_bytes = getattr(known[table.on], "size_bytes", None)
+        check_table(table, partitions.get(table.id, []), size_bytes)
 
 
-def _check_table(table: PartitionTable, partitions: list[Partition], device: Node) -> None:
-    size_bytes = getattr(device, "size_bytes", None)
+def check_table(
+    table: PartitionTable, partitions: Sequence[Partition], size_bytes: int | None
+) -> None:
+    """Raise LayoutInvalid where these are not the partitions of a table on ``size_bytes``."""
     end = None if size_bytes is None else size_bytes // table.sector_bytes
     if table.last_sector is not None:
         end = table.last_sector + 1 if end is None else min(end, table.last_sector + 1)

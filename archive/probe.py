@@ -6,8 +6,8 @@ a backup decides. What cannot be read at all (no right, a missing tool) is Canno
 
 from __future__ import annotations
 
-from archive import probelvm, probemd, probemounts
-from archive.errors import CannotRead
+from archive import layoutgraph, probelvm, probemd, probemounts
+from archive.errors import ArchiveError, CannotRead, LayoutInvalid
 from archive.layout import Layout
 from archive.layoutlvm import LogicalVolume, LvKind, PhysicalVolume
 from archive.layoutnodes import Disk, MdArray, Opaque, Partition
@@ -27,6 +27,7 @@ from archive.probetables import Signature, parse_sfdisk
 _ARRAYS = ("raid", "linear", "md")
 _TABLES = ("gpt", "dos")
 _LUKS_MAPPING = "CRYPT-LUKS"
+_MOST_WORDS = 100
 
 
 def probe_layout(system: System) -> Layout:
@@ -54,7 +55,7 @@ def probe_layout(system: System) -> Layout:
             continue
         try:
             _add_content(found, device, signature, points)
-        except CannotRead as error:
+        except (CannotRead, LayoutInvalid) as error:
             _add_unreadable(found, device, error)
     _add_lvm(found, report)
     probemounts.add_mounts(found, table, numbers)
@@ -72,7 +73,7 @@ def _read_signature(found: Gathering, device: Device) -> None:
         found.signatures[device.kernel_name] = signature
 
 
-def _add_unreadable(found: Gathering, device: Device, error: CannotRead) -> None:
+def _add_unreadable(found: Gathering, device: Device, error: ArchiveError) -> None:
     """Add a device's content that cannot be read: the rest of the layout is known without it."""
     on = found.ids[device.kernel_name]
     name = f"opaque:{found.tail(device)}"
@@ -128,7 +129,10 @@ def _add_device(found: Gathering, device: Device) -> None:
             )
         )
     elif kind == "md":
-        array = probemd.read_array(found.asker, device, found.ids)
+        try:
+            array = probemd.read_array(found.asker, device, found.ids)
+        except CannotRead as error:
+            array = error.message
         if isinstance(array, MdArray):
             found.nodes.append(array)
         else:
@@ -146,7 +150,8 @@ def _add_strange(found: Gathering, device: Device, words: str) -> None:
     if device.mapper_uuid.startswith("CRYPT-PLAIN") and _is_swap(found, device):
         found.nodes.append(Opaque(id=name, on=on, what="swap with a key of this boot's"))
         return
-    found.nodes.append(Opaque(id=name, on=on, what=words, size_bytes=device.size_bytes))
+    what = words if len(words) <= _MOST_WORDS else f"a device of type {device.kind}"
+    found.nodes.append(Opaque(id=name, on=on, what=what, size_bytes=device.size_bytes))
     found.refuse(name, f"{words} cannot be made anew")
 
 
@@ -202,6 +207,7 @@ def _add_table(found: Gathering, device: Device) -> None:
         if device.kernel_name in one.parents and one.kind == "part"
     }
     table, partitions = parse_sfdisk(text, on=on, tail=found.tail(device), shown=shown)
+    layoutgraph.check_table(table, partitions, device.size_bytes)
     found.nodes.append(table)
     found.nodes += partitions
     for partition in partitions:
@@ -240,15 +246,27 @@ def _add_lvm(found: Gathering, report: LvmReport) -> None:
         volumes.setdefault(row["vg_name"], []).append(volume)
         paths[row["pv_name"]] = volume.id
     for row in report.groups:
-        name = row["vg_name"]
-        group = probelvm.volume_group(row, volumes=tuple(one.id for one in volumes.get(name, ())))
-        found.nodes.append(group)
-        logical = probelvm.logical_volumes(report, group, paths)
-        found.nodes += logical
-        if len(group.volumes) != int(row["pv_count"]):
-            found.refuse(group.id, "some of its physical volumes are missing")
-        for one in logical:
-            _note_volume(found, one)
+        _add_group(found, report, row, tuple(volumes.get(row["vg_name"], ())), paths)
+
+
+def _add_group(
+    found: Gathering,
+    report: LvmReport,
+    row: probelvm.Row,
+    volumes: tuple[PhysicalVolume, ...],
+    paths: dict[str, str],
+) -> None:
+    if not volumes:
+        return  # on devices that are left out: loops over files
+    group = probelvm.volume_group(row, volumes=tuple(one.id for one in volumes))
+    found.nodes.append(group)
+    if len(volumes) != int(row["pv_count"]):
+        found.refuse(group.id, "some of its physical volumes are missing")
+        return
+    logical = probelvm.logical_volumes(report, group, paths)
+    found.nodes += logical
+    for one in logical:
+        _note_volume(found, one)
 
 
 def _note_volume(found: Gathering, volume: LogicalVolume) -> None:

@@ -337,3 +337,43 @@ def test_what_is_on_a_device_that_nothing_explains_is_kept() -> None:
     found = probe_layout(system)
     assert found.unsupported[0].node == "luks:vda2_crypt"
     assert found.get("mount:/mnt/data", Mount)
+
+
+def test_a_table_that_makes_no_sense_is_named() -> None:
+    system = recorded("mbr")
+    said = system.asked["run"]["sfdisk\0-J\0/dev/vda"]
+    assert isinstance(said, list)
+    said[1] = str(said[1]).replace('"start": 133120', '"start": 133000')
+    words = {one.node: one.words for one in probe_layout(system).unsupported}
+    assert words["opaque:vda"] == "part:vda1 and part:vda2 overlap"
+
+
+def test_a_group_that_lacks_a_disk_is_named() -> None:
+    system = recorded("raid")
+    for name, said in system.asked["run"].items():
+        if name.startswith("lvm\0vgs"):
+            assert isinstance(said, list)
+            said[1] = str(said[1]).replace('"pv_count":"1"', '"pv_count":"2"')
+    found = probe_layout(system)
+    assert ("vg:system", "some of its physical volumes are missing") in [
+        (one.node, one.words) for one in found.unsupported
+    ]
+    assert found.get("mount:/mnt/home", Mount)
+
+
+def test_an_array_whose_tool_is_missing_is_named() -> None:
+    system = recorded("raid")
+    system.asked["run"] = {
+        name: said for name, said in system.asked["run"].items() if not name.startswith("mdadm")
+    }
+    assert "needs mdadm, which is not there" in " ".join(
+        one.words for one in probe_layout(system).unsupported
+    )
+
+
+def test_an_array_without_one_of_its_members_is_shown() -> None:
+    system = recorded("raid")
+    place = "/sys/class/block/md127/md"
+    system.asked["names"][place] = ["dev-vda2"]
+    (found,) = (one for one in probe_layout(system).all(MdArray) if one.kernel_name == "md127")
+    assert ([one.on for one in found.members], found.slots) == (["part:vda2"], 2)
