@@ -58,6 +58,8 @@ class ExtSettings:
     errors: str
     """``continue``, ``remount-ro``, ``panic``."""
     hash: str | None
+    encoding: str | None
+    """Of file names, with casefold: ``utf8-12.1``."""
     max_mounts: int | None
     """None is never."""
     check_interval_s: int
@@ -235,6 +237,7 @@ class Filesystem(Node):
                 every = (*settings.features, *settings.mount_options, settings.errors)
                 check.words("a setting of ext4", every)
                 check.fits("a hash", settings.hash, check.WORD)
+                check.fits("an encoding", settings.encoding, check.WORD)
             case XfsSettings(features=features):
                 check.words("a feature of XFS", features)
             case _:

@@ -210,8 +210,6 @@ def _add_btrfs(
         raise CannotRead(f"the super block of {device.path} cannot be read")
     supers.sort(key=lambda one: one[0].number)
     node_id = f"fs:{found.tail(supers[0][1])}"
-    for _, one in supers:
-        found.files[one.kernel_name] = node_id
     settings = replace(settings, members=tuple(member for member, _ in supers))
     point = next((points[one.number] for _, one in supers if one.number in points), None)
     if point is not None:
@@ -225,6 +223,8 @@ def _add_btrfs(
         settings=settings,
     )
     found.nodes.append(node)
+    for _, one in supers:
+        found.files[one.kernel_name] = node_id
     if count != len(supers):
         found.refuse(node_id, f"{count - len(supers)} of its {count} devices are missing")
 
@@ -241,6 +241,8 @@ def _add_subvolumes(
             ask("btrfs", "subvolume", "list", "-a", "-q", "-r", where), seen_at=seen_at
         )
     }
+    default = parse_default(ask("btrfs", "subvolume", "get-default", where))
+    profiles = parse_btrfs_usage(ask("btrfs", "filesystem", "usage", "-b", where))
     for one in listed:
         found.nodes.append(
             Subvolume(
@@ -251,8 +253,6 @@ def _add_subvolumes(
                 snapshot=one.has_parent,
             )
         )
-    default = parse_default(ask("btrfs", "subvolume", "get-default", where))
-    profiles = parse_btrfs_usage(ask("btrfs", "filesystem", "usage", "-b", where))
     return replace(
         settings,
         data=profiles.get("Data"),

@@ -58,6 +58,7 @@ def parse_dumpe2fs(text: str, *, where: str) -> ExtSettings:
             mount_options=() if options.startswith("(none") else tuple(options.split()),
             errors=_errors_word(fields.get("Errors behavior", "Continue")),
             hash=fields.get("Default directory hash"),
+            encoding=fields.get("Character encoding"),
             max_mounts=int(mounts) if int(mounts) > 0 else None,
             check_interval_s=first("Check interval"),
         )

@@ -377,3 +377,23 @@ def test_an_array_without_one_of_its_members_is_shown() -> None:
     system.asked["names"][place] = ["dev-vda2"]
     (found,) = (one for one in probe_layout(system).all(MdArray) if one.kernel_name == "md127")
     assert ([one.on for one in found.members], found.slots) == (["part:vda2"], 2)
+
+
+@pytest.mark.parametrize("question", ["subvolume\0list", "filesystem\0usage", "inspect-internal"])
+def test_btrfs_that_does_not_tell_all_is_named(question: str) -> None:
+    system = recorded("families")
+    asked = system.asked["run"]
+    system.asked["run"] = {name: said for name, said in asked.items() if question not in name}
+    found = probe_layout(system)
+    assert "opaque:vda8" in [one.node for one in found.unsupported]
+    assert found.get("mount:/mnt/pair", Mount)
+
+
+def test_settings_of_ext4_with_casefold() -> None:
+    system = recorded("mbr")
+    said = system.asked["run"]["dumpe2fs\0-h\0/dev/vda2"]
+    assert isinstance(said, list)
+    said[1] = f"{said[1]}\nCharacter encoding:       utf8-12.1\n"
+    found = probe_layout(system).get("fs:vda2", Filesystem).settings
+    assert isinstance(found, ExtSettings)
+    assert found.encoding == "utf8-12.1"

@@ -74,6 +74,7 @@ def ext4(on: str = "part:sda1", *, label: str = "root") -> Filesystem:
         mount_options=("user_xattr", "acl"),
         errors="continue",
         hash="half_md4",
+        encoding=None,
         max_mounts=None,
         check_interval_s=0,
     )
