@@ -24,6 +24,8 @@ N = TypeVar("N", bound=Node)
 T = TypeVar("T", bound=Node)
 
 _MOST_NODES = 100_000
+_PLAIN = ("linear", "striped")
+"""Types of segments that have their areas for themselves, side by side."""
 _DEVICES = (Disk, Partition, MdArray, Luks, LogicalVolume, Opaque)
 # What each kind of node may lie on.
 _BELOW: dict[type[Node], tuple[type[Node], ...]] = {
@@ -156,3 +158,25 @@ def _check_volumes(known: dict[str, N]) -> None:
         for name in volume.below[1:]:
             if group_of.get(name) != volume.group:
                 raise LayoutInvalid(f"{volume.id[:80]} lies in another group than {name[:80]}")
+    _check_extents(known, volumes)
+
+
+def _check_extents(known: dict[str, N], volumes: list[LogicalVolume]) -> None:
+    """Raise LayoutInvalid where two volumes have the same extents, or some that are not there."""
+    taken: dict[str, list[tuple[int, int, str]]] = {}
+    for volume in volumes:
+        for segment in volume.segments:
+            if segment.type not in _PLAIN or not segment.areas:
+                continue
+            length = segment.extents // len(segment.areas)
+            for area in segment.areas:
+                runs = taken.setdefault(area.on, [])
+                runs.append((area.start, area.start + length, volume.id))
+    for name, runs in taken.items():
+        runs.sort()
+        for (_, end, one), (start, _, other) in zip(runs, runs[1:], strict=False):
+            if start < end:
+                raise LayoutInvalid(f"{one[:80]} and {other[:80]} overlap on {name[:80]}")
+        device = known[name]
+        if isinstance(device, PhysicalVolume) and runs[-1][1] > device.extents:
+            raise LayoutInvalid(f"{runs[-1][2][:80]} lies behind the end of {name[:80]}")

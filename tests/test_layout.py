@@ -118,6 +118,19 @@ IMPOSSIBLE: dict[str, Callable[[], list[AnyNode]]] = {
         volume("x", "pv:sda"),
         replace(volume("x", "pv:sda"), id="lv:a/y"),
     ],
+    "the same extents twice": lambda: [
+        disk(),
+        physical(),
+        group(),
+        volume("x", "pv:sda"),
+        volume("y", "pv:sda"),
+    ],
+    "extents that are not there": lambda: [
+        disk(),
+        replace(physical(), extents=0),
+        group(),
+        volume("x", "pv:sda"),
+    ],
     "volumes on each other": lambda: [
         disk(),
         physical(),

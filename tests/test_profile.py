@@ -81,6 +81,15 @@ def test_a_disk_without_boot_code_has_no_loader() -> None:
     assert profile("raid").facts.loaders == ()
 
 
+def test_extlinux_in_the_boot_sector_of_a_partition() -> None:
+    """As ``extlinux --install`` of version 6.04 writes it."""
+    system = Recorded(RECORDED / "mbr.json")
+    system.asked["block"]["/dev/vda 0 512"] = bytes(512).hex()
+    system.asked["block"]["/dev/vda1 0 512"] = (b"\xeb\x58\x90SYSLINUX" + bytes(501)).hex()
+    found = probe_machine(system).facts.loaders
+    assert found == (Loader(LoaderKind.EXTLINUX, "part:vda1"),)
+
+
 def test_loaders_on_the_efi_system_partition() -> None:
     assert profile("luks-lvm").facts.loaders == (
         Loader(LoaderKind.GRUB_UEFI, "fs:vda1", "/EFI/debian/grubx64.efi"),
