@@ -108,7 +108,7 @@ def test_many_trees_changed_at_once_come_back(
 
 
 @pytest.mark.slow
-@settings(unhurried, max_examples=max(EXAMPLES // 4, 1))
+@settings(unhurried, max_examples=max(EXAMPLES // 8, 1))
 @given(any_tree, any_rounds, st.booleans(), st.booleans(), st.sampled_from(PACKINGS))
 def test_trees_that_had_rested_come_back(
     built: list[Change],
