@@ -98,7 +98,7 @@ def compare(
     try:
         with Workers(functools.partial(work, ground), count) as workers, SafeTree(root) as tree:
             run = _Run(backup, tree, wanted, out=(*out, *_own_places(backup)))
-            for found in workers.map(run.jobs()):
+            for found in workers.map_unordered(run.jobs()):
                 run.take(found)
                 if progress is not None:
                     progress(found.paths, found.bytes)

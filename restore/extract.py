@@ -7,10 +7,10 @@ last the attributes of directories, the deepest first.
 
 from __future__ import annotations
 
-import multiprocessing
+import functools
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +19,9 @@ from archive.catalog import Catalog
 from archive.entry import Entry, tree_key
 from archive.errors import CannotWrite, SetDamaged
 from archive.reader import BackupSet
+from archive.workers import Workers
 from restore.extractplan import Lost, Plan
-from restore.extractpool import Pool
+from restore.extractworker import Ground, work
 from restore.nodes import Attribute, Nodes, Unset
 from restore.safetree import Refused, SafeTree, reason
 
@@ -67,7 +68,7 @@ def extract(
     Directories above them are made as they were; those that are there stay as they are. What
     else is there under a wanted name is replaced, but no directory by anything, nor anything
     by a directory. ``jobs``: worker processes; None: one a processor. Raises CannotWrite for a
-    target that takes nothing more, SetDamaged for a catalog that cannot be read.
+    target that takes nothing more, SetDamaged for a catalog that cannot be read, WorkerLost.
     """
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -102,14 +103,17 @@ class _Extraction:
         self.folders = 0
         self.lost: list[Lost] = []
         self.lost_ids: set[int] = set()
+        self.unset: dict[Attribute, Unset] = {}
+        """What workers could not set."""
 
     def run(self, jobs: int) -> Extracted:
-        arguments = (self.tree.root, self.catalog.path, self.backup.frame_reader())
-        with Pool(multiprocessing.get_context("fork"), jobs, arguments) as pool:
-            for done in pool.run(self.plan.jobs()):
+        ground = Ground(self.tree.root, self.catalog.path, self.backup.frame_reader())
+        with Workers(functools.partial(work, ground), jobs) as workers:
+            for done in workers.map_unordered(self.plan.jobs()):
                 self.lost += done.lost
                 self.lost_ids.update(done.lost_ids)
                 self._count(done.files, done.bytes)
+                _add(self.unset, done.unset)
         self.lost += self.plan.lost
         self._finish_large()
         self._link()
@@ -120,7 +124,7 @@ class _Extraction:
             folders=self.folders,
             bytes=self.bytes,
             lost=tuple(sorted(self.lost, key=lambda lost: tree_key(lost.path))),
-            warnings=tuple(_merged([self.nodes.unset, *pool.unset])),
+            warnings=tuple(self._warnings()),
         )
 
     def _count(self, files: int, size: int) -> None:
@@ -179,13 +183,14 @@ class _Extraction:
             except (OSError, Refused) as error:
                 self._lose(entry, error)
 
+    def _warnings(self) -> Iterator[Warned]:
+        _add(self.unset, self.nodes.unset)
+        for attribute, found in sorted(self.unset.items()):
+            yield Warned(attribute, found.count, found.path, found.words)
 
-def _merged(all_unset: Iterable[dict[Attribute, Unset]]) -> Iterator[Warned]:
-    """Add up what several processes could not set."""
-    whole: dict[Attribute, Unset] = {}
-    for unset in all_unset:
-        for attribute, found in unset.items():
-            known = whole.setdefault(attribute, Unset(0, found.path, found.words))
-            known.count += found.count
-    for attribute, found in sorted(whole.items()):
-        yield Warned(attribute, found.count, found.path, found.words)
+
+def _add(whole: dict[Attribute, Unset], more: dict[Attribute, Unset]) -> None:
+    """Add what could not be set to what is known."""
+    for attribute, found in more.items():
+        known = whole.setdefault(attribute, Unset(0, found.path, found.words))
+        known.count += found.count

@@ -1,4 +1,4 @@
-"""A process that extracts: it takes jobs from a pipe, reads each one's frame, makes its files.
+"""Extracts in a worker process: reads the frame of each job, makes its files.
 
 A file's digest is checked in memory, before anything of it is written; only files in parts are
 written first, and removed again by who began them.
@@ -10,19 +10,17 @@ import errno
 import gc
 import hashlib
 import os
-import signal
-import sqlite3
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from archive.catalog import ENTRY_COLUMNS, Catalog
 from archive.codec import Codec
 from archive.entry import Entry, Frame
-from archive.errors import ArchiveError, SetDamaged
+from archive.errors import SetDamaged
 from archive.frames import FrameLost, FrameReader
 from restore.extractplan import Job, Lost, PartTask
 from restore.nodes import Attribute, Nodes, Unset
@@ -38,6 +36,15 @@ _OF_NONE = (
 )
 
 
+class Ground(NamedTuple):
+    """What all jobs of a run have in common."""
+
+    target: Path
+    catalog: Path
+    """Unpacked."""
+    reader: FrameReader
+
+
 @dataclass(slots=True)
 class Done:
     """What became of one job."""
@@ -47,39 +54,23 @@ class Done:
     lost: list[Lost] = field(default_factory=list)
     lost_ids: list[int] = field(default_factory=list)
     """Entries that are not there: of single files and of those whose parts could not be had."""
+    unset: dict[Attribute, Unset] = field(default_factory=dict)
 
 
-class Ended(NamedTuple):
-    """A worker's last words."""
-
-    unset: dict[Attribute, Unset]
-
-
-class Failed(NamedTuple):
-    """A worker's last words when it cannot go on."""
-
-    error: ArchiveError
+def work(ground: Ground, job: Job) -> Done:
+    """Do one job. Raises TargetFull, SetDamaged, sqlite3.DatabaseError."""
+    return _worker(ground).do(job)
 
 
-def work(jobs: Connection, target: Path, catalog: Path, reader: FrameReader) -> None:
-    """Do jobs until the pipe ends; answer each with a Done, the end (None) with Ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all: the main decides
+@lru_cache(maxsize=1)
+def _worker(ground: Ground) -> Worker:
+    """Return what this process has opened; it stays so until its end."""
     gc.disable()  # millions of tuples, none of which can be part of a cycle
     os.umask(0)
-    try:
-        with SafeTree(target) as tree, Catalog.open_read(catalog) as opened, reader:
-            # One transaction: in one of its own each query looks for journals again.
-            opened.connection.execute("BEGIN")
-            worker = Worker(Nodes(tree), opened, reader)
-            while (job := jobs.recv()) is not None:
-                jobs.send(worker.do(job))
-            jobs.send(Ended(worker.nodes.unset))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the main process is gone
-    except ArchiveError as error:
-        jobs.send(Failed(error))
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        jobs.send(Failed(SetDamaged(f"{catalog}: the catalog is damaged: {error}")))
+    catalog = Catalog.open_read(ground.catalog)
+    # One transaction: in one of its own each query looks for journals again.
+    catalog.connection.execute("BEGIN")
+    return Worker(Nodes(SafeTree(ground.target)), catalog, ground.reader)
 
 
 class Worker:
@@ -114,6 +105,7 @@ class Worker:
                 self._lose(done, entry.id, entry.path, error)
         if job.parts:
             self._write_parts(job.parts, frame, raw, words, done)
+        done.unset, self.nodes.unset = self.nodes.unset, {}
         return done
 
     def _lose(self, done: Done, number: int, path: bytes, error: Exception) -> None:

@@ -18,6 +18,7 @@ from archive.attributes import pack_xattr, read_flags, write_flags
 from archive.entry import Entry
 from archive.errors import CannotWrite
 from archive.reader import BackupSet
+from archive.workers import WorkerLost
 from restore.extract import Extracted, extract
 from restore.nodes import Attribute
 from tests.support.sets import SetBuilder, words
@@ -496,7 +497,7 @@ def test_a_worker_that_is_killed_is_noticed(made: SetBuilder, tmp_path: Path) ->
 
     with (
         BackupSet.open(folder, scratch=made.folder) as backup,
-        pytest.raises(CannotWrite, match="signal 9"),
+        pytest.raises(WorkerLost, match="signal 9"),
     ):
         extract(backup, tmp_path / "out", jobs=2, progress=kill)
     assert not multiprocessing.active_children()
