@@ -35,7 +35,7 @@ from archive.probefiles import (
 )
 from archive.probesystem import Asker
 from archive.probetables import Signature
-from archive.superblocks import SWAP_BYTES, place, read_settings, read_swap
+from archive.superblocks import place, read_settings, read_swap
 
 _EXT = (Family.EXT2, Family.EXT3, Family.EXT4)
 _NOTHING_FOUND, _AMBIVALENT = 2, 8
@@ -138,8 +138,8 @@ def add_filesystem(
 
 def swap_size(asker: Asker, path: str, otherwise: int) -> tuple[int, int]:
     """Return page size and size of a swap area, as its header tells them."""
-    data = asker.system.block(path, 0, SWAP_BYTES) or b""
-    return read_swap(data) or (4096, otherwise)
+    found = read_swap(lambda offset, size: asker.system.block(path, offset, size))
+    return found or (4096, otherwise)
 
 
 def _size(settings: Settings) -> int | None:

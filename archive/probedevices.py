@@ -1,7 +1,8 @@
 """Block devices as lsblk(8) tells them: what there is, and what lies on what.
 
-Parses ``lsblk -J -b -O``: a tree in which a device that lies on several is there under each.
-Devices that hold nothing of the machine (optical drives, memory, loop devices) are left out.
+Parses ``lsblk -J -b``, with the columns below or all (``-O``): a tree in which a device that lies
+on several is there under each. Devices that hold nothing of the machine (optical drives, memory, loop
+devices) are left out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from dataclasses import dataclass, replace
 
 from archive.errors import CannotRead
 from archive.probesystem import Asker
+
+# Not all columns: what lies on many devices is told below each of them, with all that lies on it.
+_COLUMNS = "NAME,KNAME,PATH,MAJ:MIN,TYPE,SIZE,MODEL,SERIAL,WWN,TRAN,LOG-SEC,PHY-SEC,ROTA"
+COMMAND = ("lsblk", "-J", "-b", "-o", _COLUMNS)
 
 _LEFT_OUT = ("loop", "rom", "ram", "zram", "fd")
 _DEFAULT_SECTOR = 512
@@ -72,7 +77,7 @@ def parse_lsblk(text: str) -> tuple[Device, ...]:
 def read_devices(asker: Asker) -> tuple[Device, ...]:
     """Return the devices of a machine. Raises CannotRead."""
     # Without any device lsblk ends with 32 in some versions, and says nothing.
-    text = asker.output("lsblk", "-J", "-b", "-O", statuses=(0, 32))
+    text = asker.output(*COMMAND, statuses=(0, 32))
     devices = parse_lsblk(text or '{"blockdevices": []}')
     return tuple(_completed(asker, device) for device in devices)
 

@@ -22,8 +22,6 @@ from archive.layoutfiles import (
 
 _JFS_OS2 = 0x40000000
 _SWAP_PAGES = (4096, 8192, 16384, 65536)
-SWAP_BYTES = _SWAP_PAGES[-1]
-"""A swap area's first page is not longer."""
 
 
 def _fat(data: bytes) -> FatSettings:
@@ -126,16 +124,17 @@ def read_settings(family: Family, data: bytes, *, where: str) -> Settings:
         raise CannotRead(f"the super block of {where} makes no sense: {error!r}") from error
 
 
-def read_swap(data: bytes) -> tuple[int, int] | None:
-    """Return page size and size of the swap area that begins with ``data``; None for none.
+def read_swap(read: Callable[[int, int], bytes | None]) -> tuple[int, int] | None:
+    """Return page size and size of a swap area; None for none.
 
-    See mkswap(8) and include/linux/swap.h: the page ends with a signature.
+    ``read`` gives bytes of it: offset, size. See mkswap(8) and include/linux/swap.h: the first
+    page ends with a signature.
     """
     for page in _SWAP_PAGES:
-        if data[page - 10 : page] == b"SWAPSPACE2":
-            version, last = struct.unpack_from("<II", data, 1024)
+        if read(page - 10, 10) == b"SWAPSPACE2":
+            version, last = struct.unpack("<II", read(1024, 8) or bytes(8))
             # Written by a machine of the other byte order: the kernel swaps it too.
             if version != 1:
-                (last,) = struct.unpack_from(">I", data, 1028)
+                last = int.from_bytes(last.to_bytes(4, "little"), "big")
             return page, (last + 1) * page
     return None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from archive.layout import Layout
+from archive.probedevices import COMMAND
 from mindi.layoutcommand import NOTHING, layout_result
 from tests.support.realtree import mindi
 from tests.support.recording import Recorded
@@ -43,7 +44,7 @@ def test_json_is_a_layout() -> None:
 
 def test_a_machine_without_disks_is_told() -> None:
     system = machine()
-    system.asked["run"] = {"lsblk\0-J\0-b\0-O": [0, "", ""]}
+    system.asked["run"] = {"\0".join(COMMAND): [0, "", ""]}
     system.asked["read"] = {}
     assert layout_result(system, as_json=False, as_mountlist=False) == (NOTHING, False)
 

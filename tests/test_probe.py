@@ -26,6 +26,7 @@ from archive.layoutlvm import LogicalVolume, LvArea, LvKind
 from archive.layoutnodes import Disk, Luks, MdArray, MdBitmap, MdLevel, Partition, PartitionKind
 from archive.layoutview import mountlist, tree
 from archive.probe import probe_layout
+from archive.probedevices import COMMAND
 from archive.run import NOT_RUN
 from tests.support.recording import Recorded
 
@@ -278,7 +279,7 @@ def test_swap_on_a_partition_and_in_a_file() -> None:
 
 def test_a_machine_without_disks_has_an_empty_layout() -> None:
     system = recorded("mbr")
-    system.asked["run"] = {"lsblk\0-J\0-b\0-O": [0, "", ""]}
+    system.asked["run"] = {"\0".join(COMMAND): [0, "", ""]}
     system.asked["read"] = {}
     assert probe_layout(system).nodes == ()
 
@@ -302,7 +303,7 @@ def test_a_missing_tool_is_named_where_it_is_needed() -> None:
 
 def test_without_lsblk_there_is_no_layout() -> None:
     system = recorded("mbr")
-    del system.asked["run"]["lsblk\0-J\0-b\0-O"]
+    del system.asked["run"]["\0".join(COMMAND)]
     with pytest.raises(CannotRead, match="needs lsblk, which is not there"):
         probe_layout(system)
 
@@ -312,7 +313,7 @@ def test_without_lsblk_there_is_no_layout() -> None:
 )
 def test_nonsense_of_lsblk_is_an_error(text: str) -> None:
     system = recorded("mbr")
-    system.asked["run"]["lsblk\0-J\0-b\0-O"] = [0, text or "x", ""]
+    system.asked["run"]["\0".join(COMMAND)] = [0, text or "x", ""]
     with pytest.raises(CannotRead, match="lsblk"):
         probe_layout(system)
 

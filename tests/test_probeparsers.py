@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Literal
 
 import pytest
 
@@ -173,16 +175,21 @@ def test_flags_of_mounts() -> None:
     assert parse_flags(text) == {31: "rw,nosuid"}
 
 
+def reader(header: bytes) -> Callable[[int, int], bytes]:
+    return lambda offset, size: header[offset : offset + size]
+
+
 @pytest.mark.parametrize("page", [4096, 65536])
-def test_a_swap_header(page: int) -> None:
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_a_swap_header(page: int, order: Literal["little", "big"]) -> None:
     header = bytearray(page)
-    header[1024:1032] = (1).to_bytes(4, "little") + (99).to_bytes(4, "little")
+    header[1024:1032] = (1).to_bytes(4, order) + (99).to_bytes(4, order)
     header[-10:] = b"SWAPSPACE2"
-    assert read_swap(bytes(header)) == (page, 100 * page)
+    assert read_swap(reader(bytes(header))) == (page, 100 * page)
 
 
 def test_what_is_no_swap_has_no_header() -> None:
-    assert read_swap(bytes(65536)) is None
+    assert read_swap(reader(bytes(65536))) is None
 
 
 @pytest.mark.parametrize(
