@@ -147,12 +147,13 @@ def _add_strange(found: Gathering, device: Device, words: str) -> None:
     taken = {one for node in found.nodes for one in node.claims}
     on = tuple(sorted(below - taken))
     # With a key that is drawn at each boot there is nothing in it to restore.
-    if device.mapper_uuid.startswith("CRYPT-PLAIN") and _is_swap(found, device):
-        found.nodes.append(Opaque(id=name, on=on, what="swap with a key of this boot's"))
-        return
+    is_passing = device.mapper_uuid.startswith("CRYPT-PLAIN") and _is_swap(found, device)
     what = words if len(words) <= _MOST_WORDS else f"a device of type {device.kind}"
+    if is_passing:
+        what = "swap with a key of this boot's"
     found.nodes.append(Opaque(id=name, on=on, what=what, size_bytes=device.size_bytes))
-    found.refuse(name, f"{words} cannot be made anew")
+    if not is_passing:
+        found.refuse(name, f"{words} cannot be made anew")
 
 
 def _is_swap(found: Gathering, device: Device) -> bool:

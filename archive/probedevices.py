@@ -1,8 +1,8 @@
 """Block devices as lsblk(8) tells them: what there is, and what lies on what.
 
 Parses ``lsblk -J -b``, with the columns below or all (``-O``): a tree in which a device that lies
-on several is there under each. Devices that hold nothing of the machine (optical drives, memory, loop
-devices) are left out.
+on several is there under each. What holds nothing of the machine (optical drives, memory, loop
+devices) is left out.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ DISKS_MIB = {
     "raid": (384, 384),
     "families": (1024,),
     "nested": (256, 256, 256, 256),
+    "sectors": (32,),
 }
 """The disks of each machine; SCRIPTS have the commands that make something of them."""
 
@@ -51,7 +52,12 @@ def running(name: str, images: Images, *, accelerator: Accelerator, folder: Path
         RECORDER: (HOUSE / "tests/support/recording.py").read_bytes(),
         SETUP: (SCRIPTS / f"{name}.sh").read_bytes(),
     }
-    initrd = overlaid(images.initrd(), files, folder=folder)
+    base = images.initrd()
+    if name == "sectors":
+        # The module makes a disk in memory, with sectors of any size.
+        options = ("--kernel", "failsafe", "--generic", "--add-module", "scsi_debug")
+        base = images.build("sectors.img", "--output", "initramfs", *options)
+    initrd = overlaid(base, files, folder=folder)
     disks = []
     for number, size_mib in enumerate(DISKS_MIB[name]):
         disk = folder / f"disk{number}.raw"
