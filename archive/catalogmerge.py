@@ -30,6 +30,8 @@ def merge(first: Path, second: Path, stored: CatalogFile, target: Path) -> bool:
     """
     with ExitStack() as stack:
         files = [stack.enter_context(open_regular(path)) for path in (first, second)]
+        if stored.size > max(os.fstat(file.fileno()).st_size for file in files):
+            return False  # a manifest may tell of any size: there is nothing to go through
         runs = _runs(files, stored.size)
         if runs is None:
             return False

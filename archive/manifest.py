@@ -304,6 +304,15 @@ def _no_fraction(text: str) -> NoReturn:
     raise ValueError(f"not a whole number: {text[:40]}")
 
 
+def _is_text(text: str) -> bool:
+    """Say whether a text can be written; JSON has surrogates that stand for no byte of a name."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class _Fields:
     """One JSON object with exactly the keys it should have; gives its values by their type."""
 
@@ -325,7 +334,10 @@ class _Fields:
         return value
 
     def text(self, name: str) -> str:
-        return self._typed(name, str)
+        text = self._typed(name, str)
+        if not _is_text(text):
+            self.fail(name, "holds what is no text")
+        return text
 
     def match(self, name: str, pattern: re.Pattern[str]) -> str:
         text = self.text(name)
@@ -350,7 +362,7 @@ class _Fields:
 
     def texts(self, name: str) -> tuple[str, ...]:
         found: list[object] = self._typed(name, list)
-        texts = tuple(one for one in found if isinstance(one, str))
+        texts = tuple(one for one in found if isinstance(one, str) and _is_text(one))
         if len(texts) != len(found):
             self.fail(name, "holds what is no text")
         return texts

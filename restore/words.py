@@ -26,7 +26,8 @@ def shown_text(text: str) -> str:
 
 
 def _escaped(letter: str) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
+    handler = "surrogateescape" if "\udc80" <= letter <= "\udcff" else "surrogatepass"
+    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", handler))
 
 
 def named(key: str, name: bytes) -> dict[str, str]:
