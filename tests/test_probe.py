@@ -23,7 +23,16 @@ from archive.layoutfiles import (
     XfsSettings,
 )
 from archive.layoutlvm import LogicalVolume, LvArea, LvKind
-from archive.layoutnodes import Disk, Luks, MdArray, MdBitmap, MdLevel, Partition, PartitionKind
+from archive.layoutnodes import (
+    Disk,
+    Luks,
+    MdArray,
+    MdBitmap,
+    MdLevel,
+    Opaque,
+    Partition,
+    PartitionKind,
+)
 from archive.layoutview import mountlist, tree
 from archive.probe import probe_layout
 from archive.probedevices import COMMAND
@@ -398,3 +407,17 @@ def test_settings_of_ext4_with_casefold() -> None:
     found = probe_layout(system).get("fs:vda2", Filesystem).settings
     assert isinstance(found, ExtSettings)
     assert found.encoding == "utf8-12.1"
+
+
+def test_a_disk_with_sectors_of_4096_bytes() -> None:
+    found = layout("sectors")
+    disk = found.get("disk:sda", Disk)
+    (first, *_) = (one for one in found.all(Partition) if one.table == "table:sda")
+    assert (disk.logical_sector, disk.model) == (4096, "scsi_debug")
+    assert (first.start, first.size, first.size_bytes) == (1024, 4096, 16 << 20)
+
+
+def test_swap_with_a_key_of_its_own_is_no_loss() -> None:
+    found = layout("sectors")
+    assert found.get("opaque:cryptswap", Opaque).what == "swap with a key of this boot's"
+    assert found.unsupported == ()
