@@ -126,7 +126,7 @@ def _doctor(arguments: argparse.Namespace, teller: Narrator) -> int:
 
 
 def _layout(arguments: argparse.Namespace, teller: Narrator) -> int:
-    from archive.probesystem import LiveSystem
+    from archive.machine.probesystem import LiveSystem
     from mindi.layoutcommand import layout_result
 
     result, is_well = layout_result(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from archive.layout import Layout
-from archive.layoutview import mountlist, tree
-from archive.probe import probe_layout
-from archive.probesystem import System
+from archive.machine.layout import Layout
+from archive.machine.layoutview import mountlist, tree
+from archive.machine.probe import probe_layout
+from archive.machine.probesystem import System
 from mindi.plainwords import printable_lines
 
 NOTHING = (

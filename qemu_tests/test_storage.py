@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from archive.probe import probe_layout
+from archive.machine.probe import probe_layout
 from mindi.qemu import Accelerator
 from qemu_tests.images import Images
 from qemu_tests.storage import HOUSE, record, running

@@ -11,12 +11,19 @@ from pathlib import Path
 import pytest
 
 from archive.errors import LayoutInvalid, SetDamaged
-from archive.layout import AnyNode, Layout, Unsupported
-from archive.layoutfiles import Swap
-from archive.layoutlvm import LogicalVolume, LvArea, LvKind, LvSegment, PhysicalVolume, VolumeGroup
-from archive.layoutnodes import Disk, Luks, Opaque, Partition, PartitionKind, TableKind
-from archive.layoutview import mountlist, tree
-from archive.probe import probe_layout
+from archive.machine.layout import AnyNode, Layout, Unsupported
+from archive.machine.layoutfiles import Swap
+from archive.machine.layoutlvm import (
+    LogicalVolume,
+    LvArea,
+    LvKind,
+    LvSegment,
+    PhysicalVolume,
+    VolumeGroup,
+)
+from archive.machine.layoutnodes import Disk, Luks, Opaque, Partition, PartitionKind, TableKind
+from archive.machine.layoutview import mountlist, tree
+from archive.machine.probe import probe_layout
 from tests.support.layouts import disk, ext4, mount, partition, simple, table
 from tests.support.recording import Recorded
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from archive.layout import Layout
-from archive.probedevices import COMMAND
+from archive.machine.layout import Layout
+from archive.machine.probedevices import COMMAND
 from mindi.layoutcommand import NOTHING, layout_result
 from tests.support.realtree import mindi
 from tests.support.recording import Recorded

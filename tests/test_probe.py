@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from archive.errors import CannotRead
-from archive.layout import Layout
-from archive.layoutfiles import (
+from archive.machine.layout import Layout
+from archive.machine.layoutfiles import (
     BtrfsSettings,
     ClusterSettings,
     ExtSettings,
@@ -22,8 +22,8 @@ from archive.layoutfiles import (
     Swap,
     XfsSettings,
 )
-from archive.layoutlvm import LogicalVolume, LvArea, LvKind
-from archive.layoutnodes import (
+from archive.machine.layoutlvm import LogicalVolume, LvArea, LvKind
+from archive.machine.layoutnodes import (
     Disk,
     Luks,
     MdArray,
@@ -33,9 +33,9 @@ from archive.layoutnodes import (
     Partition,
     PartitionKind,
 )
-from archive.layoutview import mountlist, tree
-from archive.probe import probe_layout
-from archive.probedevices import COMMAND
+from archive.machine.layoutview import mountlist, tree
+from archive.machine.probe import probe_layout
+from archive.machine.probedevices import COMMAND
 from archive.run import NOT_RUN
 from tests.support.recording import Recorded
 

@@ -9,15 +9,20 @@ from typing import Literal
 import pytest
 
 from archive.errors import CannotRead
-from archive.layoutnodes import MdLevel, TableKind
-from archive.probedevices import parse_lsblk
-from archive.probefiles import parse_btrfs_usage, parse_default, parse_dumpe2fs, parse_subvolumes
-from archive.probeluks import parse_luks2
-from archive.probelvm import parse_report
-from archive.probemd import layout_word, parse_export
-from archive.probemounts import parse_flags, parse_fstab, parse_swaps
-from archive.probetables import attribute_bits, parse_blkid, parse_sfdisk
-from archive.superblocks import read_swap
+from archive.machine.layoutnodes import MdLevel, TableKind
+from archive.machine.probedevices import parse_lsblk
+from archive.machine.probefiles import (
+    parse_btrfs_usage,
+    parse_default,
+    parse_dumpe2fs,
+    parse_subvolumes,
+)
+from archive.machine.probeluks import parse_luks2
+from archive.machine.probelvm import parse_report
+from archive.machine.probemd import layout_word, parse_export
+from archive.machine.probemounts import parse_flags, parse_fstab, parse_swaps
+from archive.machine.probetables import attribute_bits, parse_blkid, parse_sfdisk
+from archive.machine.superblocks import read_swap
 
 
 def lsblk(*rows: dict[str, object]) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from archive.efivars import parse_entry, parse_order
 from archive.errors import SetDamaged
-from archive.probeprofile import parse_memory, parse_modules, probe_machine
-from archive.profile import Firmware, Loader, LoaderKind, MachineProfile
+from archive.machine.efivars import parse_entry, parse_order
+from archive.machine.probeprofile import parse_memory, parse_modules, probe_machine
+from archive.machine.profile import Firmware, Loader, LoaderKind, MachineProfile
 from tests.support.recording import Recorded
 
 RECORDED = Path(__file__).parent / "recorded"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from archive.layout import AnyNode
-from archive.layoutfiles import ExtSettings, Family, Filesystem, Mount
-from archive.layoutnodes import Disk, Partition, PartitionKind, PartitionTable, TableKind
+from archive.machine.layout import AnyNode
+from archive.machine.layoutfiles import ExtSettings, Family, Filesystem, Mount
+from archive.machine.layoutnodes import Disk, Partition, PartitionKind, PartitionTable, TableKind
 
 SECTOR = 512
 MIB = 1 << 20

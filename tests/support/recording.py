@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from archive.probesystem import LiveSystem, System
+from archive.machine.probesystem import LiveSystem, System
 from archive.run import NOT_RUN, Ended
 
 
@@ -81,7 +81,7 @@ class Recorded:
 
 def main() -> None:
     """Probe this machine and write the recording of it, whatever became of the probe."""
-    from archive.probeprofile import probe_machine
+    from archive.machine.probeprofile import probe_machine
 
     recorder = Recorder(LiveSystem())
     try:

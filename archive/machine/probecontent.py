@@ -1,6 +1,6 @@
 """What lies on a block device: its table, its part of an array or a group, its files.
 
-``Gathering`` collects the nodes while a machine is asked; archive/probe.py builds the layout.
+``Gathering`` collects the nodes while a machine is asked; probe.py builds the layout.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from archive import layoutchecks as check
-from archive import probeluks, probetables
 from archive.errors import CannotRead
-from archive.layout import AnyNode, Unsupported
-from archive.layoutfiles import (
+from archive.machine import layoutchecks as check
+from archive.machine import probeluks, probetables
+from archive.machine.layout import AnyNode, Unsupported
+from archive.machine.layoutfiles import (
     BtrfsMember,
     BtrfsSettings,
     ExtSettings,
@@ -23,9 +23,9 @@ from archive.layoutfiles import (
     Swap,
     XfsSettings,
 )
-from archive.layoutnodes import Luks, Opaque
-from archive.probedevices import Device
-from archive.probefiles import (
+from archive.machine.layoutnodes import Luks, Opaque
+from archive.machine.probedevices import Device
+from archive.machine.probefiles import (
     parse_btrfs_super,
     parse_btrfs_usage,
     parse_default,
@@ -33,9 +33,9 @@ from archive.probefiles import (
     parse_subvolumes,
     parse_xfs,
 )
-from archive.probesystem import Asker
-from archive.probetables import Signature
-from archive.superblocks import place, read_settings, read_swap
+from archive.machine.probesystem import Asker
+from archive.machine.probetables import Signature
+from archive.machine.superblocks import place, read_settings, read_swap
 
 _EXT = (Family.EXT2, Family.EXT3, Family.EXT4)
 _NOTHING_FOUND, _AMBIVALENT = 2, 8

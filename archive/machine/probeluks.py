@@ -6,7 +6,7 @@ import json
 import re
 
 from archive.errors import CannotRead
-from archive.layoutnodes import Luks, LuksSlot
+from archive.machine.layoutnodes import Luks, LuksSlot
 
 _FIELD = re.compile(r"^([A-Z][\w /.-]*?):[ \t]*(.*)$", re.MULTILINE)
 _SLOT = re.compile(r"^Key Slot (\d+): ENABLED\n((?:\t.*\n?)*)", re.MULTILINE)

@@ -5,14 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from archive.efivars import GLOBAL, EfiEntry, parse_entry, parse_order
-from archive.layout import Layout, files_of
-from archive.layoutfiles import Family, Filesystem
-from archive.layoutnodes import Disk, Partition
-from archive.layoutview import device_path
-from archive.probe import probe_layout
-from archive.probesystem import System
-from archive.profile import Dmi, Firmware, Loader, LoaderKind, MachineFacts, MachineProfile, Nic
+from archive.machine.efivars import GLOBAL, EfiEntry, parse_entry, parse_order
+from archive.machine.layout import Layout, files_of
+from archive.machine.layoutfiles import Family, Filesystem
+from archive.machine.layoutnodes import Disk, Partition
+from archive.machine.layoutview import device_path
+from archive.machine.probe import probe_layout
+from archive.machine.probesystem import System
+from archive.machine.profile import (
+    Dmi,
+    Firmware,
+    Loader,
+    LoaderKind,
+    MachineFacts,
+    MachineProfile,
+    Nic,
+)
 
 _EFI = "/sys/firmware/efi"
 _VARIABLES = f"{_EFI}/efivars"

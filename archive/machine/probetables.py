@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from archive.errors import CannotRead
-from archive.layoutnodes import Partition, PartitionKind, PartitionTable, TableKind
+from archive.machine.layoutnodes import Partition, PartitionKind, PartitionTable, TableKind
 
 _GPT_ENTRIES = 128
 _EXTENDED = frozenset({"5", "f", "85"})

@@ -7,9 +7,9 @@ import json
 from dataclasses import dataclass
 
 from archive import strictjson
-from archive.efivars import EfiEntry
 from archive.errors import SetDamaged
-from archive.layout import Layout
+from archive.machine.efivars import EfiEntry
+from archive.machine.layout import Layout
 
 VERSION = 1
 _MAX_BYTES = 16 << 20

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from archive.errors import CannotRead
-from archive.layoutnodes import MdArray, MdBitmap, MdLevel, MdMember
-from archive.probedevices import Device
-from archive.probesystem import Asker
+from archive.machine.layoutnodes import MdArray, MdBitmap, MdLevel, MdMember
+from archive.machine.probedevices import Device
+from archive.machine.probesystem import Asker
 
 _PARITY = {
     0: "left-asymmetric",

@@ -14,11 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from archive import layoutgraph, strictjson
+from archive import strictjson
 from archive.errors import LayoutInvalid, SetDamaged
-from archive.layoutfiles import Filesystem, Mount, Subvolume, Swap
-from archive.layoutlvm import LogicalVolume, PhysicalVolume, VolumeGroup
-from archive.layoutnodes import Disk, Luks, MdArray, Node, Opaque, Partition, PartitionTable
+from archive.machine import layoutgraph
+from archive.machine.layoutfiles import Filesystem, Mount, Subvolume, Swap
+from archive.machine.layoutlvm import LogicalVolume, PhysicalVolume, VolumeGroup
+from archive.machine.layoutnodes import Disk, Luks, MdArray, Node, Opaque, Partition, PartitionTable
 
 VERSION = 1
 MAX_BYTES = 16 << 20

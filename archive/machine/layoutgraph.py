@@ -1,4 +1,4 @@
-"""What makes a graph of storage nodes one that can be: archive/layout.py builds no other."""
+"""What makes a graph of storage nodes one that can be: layout.py builds no other."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from archive.errors import LayoutInvalid
-from archive.layoutfiles import Filesystem, Mount, Subvolume, Swap
-from archive.layoutlvm import LogicalVolume, LvKind, PhysicalVolume, VolumeGroup
-from archive.layoutnodes import (
+from archive.machine.layoutfiles import Filesystem, Mount, Subvolume, Swap
+from archive.machine.layoutlvm import LogicalVolume, LvKind, PhysicalVolume, VolumeGroup
+from archive.machine.layoutnodes import (
     Disk,
     Luks,
     MdArray,

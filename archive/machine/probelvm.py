@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from archive.errors import CannotRead
-from archive.layoutlvm import (
+from archive.machine.layoutlvm import (
     LogicalVolume,
     LvArea,
     LvKind,
@@ -16,7 +16,7 @@ from archive.layoutlvm import (
     PhysicalVolume,
     VolumeGroup,
 )
-from archive.probesystem import Asker
+from archive.machine.probesystem import Asker
 
 Row = Mapping[str, str]
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from archive.errors import CannotRead
-from archive.layoutfiles import BtrfsMember, BtrfsSettings, ExtSettings, XfsSettings
+from archive.machine.layoutfiles import BtrfsMember, BtrfsSettings, ExtSettings, XfsSettings
 
 _FIELD = re.compile(r"^([A-Z][^:\n]*?):[ \t]*(.*)$", re.MULTILINE)
 # Of ext4: what a state causes.

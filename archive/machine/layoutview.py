@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import singledispatch
 
-from archive.layout import AnyNode, Layout, files_of
-from archive.layoutfiles import BtrfsSettings, Filesystem, Mount, Subvolume, Swap
-from archive.layoutlvm import LogicalVolume, LvKind, PhysicalVolume, VolumeGroup
-from archive.layoutnodes import (
+from archive.machine.layout import AnyNode, Layout, files_of
+from archive.machine.layoutfiles import BtrfsSettings, Filesystem, Mount, Subvolume, Swap
+from archive.machine.layoutlvm import LogicalVolume, LvKind, PhysicalVolume, VolumeGroup
+from archive.machine.layoutnodes import (
     Disk,
     Luks,
     MdArray,

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 
 from archive.errors import CannotRead
-from archive.layoutfiles import (
+from archive.machine.layoutfiles import (
     ClusterSettings,
     F2fsSettings,
     Family,

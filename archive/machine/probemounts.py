@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from archive import mounts as kernel
-from archive.layoutchecks import node_id
-from archive.layoutfiles import Filesystem, Mount, Subvolume, Swap
-from archive.layoutnodes import Opaque
+from archive.machine.layoutchecks import node_id
+from archive.machine.layoutfiles import Filesystem, Mount, Subvolume, Swap
+from archive.machine.layoutnodes import Opaque
+from archive.machine.probecontent import Gathering, read_signature, swap_size
+from archive.machine.probedevices import Device
+from archive.machine.probesystem import Asker
 from archive.mounts import MountTable, Nature, parse_mountinfo, unescaped
-from archive.probecontent import Gathering, read_signature, swap_size
-from archive.probedevices import Device
-from archive.probesystem import Asker
 
 _MOUNTINFO = "/proc/self/mountinfo"
 _SHOWN = (Nature.LOCAL, Nature.USER)

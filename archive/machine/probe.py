@@ -6,12 +6,12 @@ a backup decides. What cannot be read at all (no right, a missing tool) is Canno
 
 from __future__ import annotations
 
-from archive import layoutgraph, probelvm, probemd, probemounts
 from archive.errors import ArchiveError, CannotRead, LayoutInvalid
-from archive.layout import Layout
-from archive.layoutlvm import LogicalVolume, LvKind, PhysicalVolume
-from archive.layoutnodes import Disk, MdArray, Opaque, Partition
-from archive.probecontent import (
+from archive.machine import layoutgraph, probelvm, probemd, probemounts
+from archive.machine.layout import Layout
+from archive.machine.layoutlvm import LogicalVolume, LvKind, PhysicalVolume
+from archive.machine.layoutnodes import Disk, MdArray, Opaque, Partition
+from archive.machine.probecontent import (
     MEMBERS,
     Gathering,
     add_filesystem,
@@ -19,10 +19,10 @@ from archive.probecontent import (
     read_luks,
     read_signature,
 )
-from archive.probedevices import Device, read_devices
-from archive.probelvm import LvmReport
-from archive.probesystem import Asker, System
-from archive.probetables import Signature, parse_sfdisk
+from archive.machine.probedevices import Device, read_devices
+from archive.machine.probelvm import LvmReport
+from archive.machine.probesystem import Asker, System
+from archive.machine.probetables import Signature, parse_sfdisk
 
 _ARRAYS = ("raid", "linear", "md")
 _TABLES = ("gpt", "dos")

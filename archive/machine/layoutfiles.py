@@ -9,9 +9,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from archive import layoutchecks as check
 from archive.errors import LayoutInvalid
-from archive.layoutnodes import Node
+from archive.machine import layoutchecks as check
+from archive.machine.layoutnodes import Node
 
 
 class Family(enum.StrEnum):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from archive.errors import CannotRead
-from archive.probesystem import Asker
+from archive.machine.probesystem import Asker
 
 # Not all columns: what lies on many devices is told below each of them, with all that lies on it.
 _COLUMNS = "NAME,KNAME,PATH,MAJ:MIN,TYPE,SIZE,MODEL,SERIAL,WWN,TRAN,LOG-SEC,PHY-SEC,ROTA"

@@ -10,9 +10,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from archive import layoutchecks as check
 from archive.errors import LayoutInvalid
-from archive.layoutnodes import Node
+from archive.machine import layoutchecks as check
+from archive.machine.layoutnodes import Node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 Each node has an id, which is made of its kind and of what it is called on its machine, and names
 the nodes that it lies on by theirs. What makes a node come back as it was is in it; what a
 restore cannot set (when it was made, how full it is) is not. Filesystems and what lies on them
-are in archive/layoutfiles.py.
+are in archive/machine/layoutfiles.py.
 
 Sizes and offsets are bytes unless a name says otherwise.
 """
@@ -13,8 +13,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from archive import layoutchecks as check
 from archive.errors import LayoutInvalid
+from archive.machine import layoutchecks as check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
