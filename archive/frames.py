@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from archive.afio import COMPRESSED_SUFFIX
 from archive.codec import FRAME_LIMIT, Codec, FrameDamaged, decompress
 from archive.damage import Anchor, SliceFile, candidates
 from archive.entry import Frame
@@ -132,38 +133,46 @@ class FrameReader:
             return next(self._attempts(part, None))[1]
         return self.read(frame)[start : start + size]
 
-    def fetch(self, frame: Frame, start: int, size: int, *, digest: bytes, name: bytes) -> bytes:
+    def is_named(self, frame: Frame) -> bool:
+        """Say whether the name of an entry finds its data in a frame that was moved.
+
+        It does where a frame is the data of one entry, and where nothing is compressed.
+        """
+        return frame.codec == Codec.NONE or self._member(frame).suffix == Codec.NONE.suffix
+
+    def fetch(
+        self, frame: Frame, start: int, size: int, *, digest: bytes, name: bytes | None
+    ) -> bytes:
         """Return a part as ``read_part`` does, checked by its SHA-256; look for it if need be.
 
-        ``name`` is that of the file, or of the part's entry in the slice. Raises FrameLost.
+        ``name`` is what archive.headers calls the file's entry, or the part's; None where it is
+        not known, or needless (``is_named``). Raises FrameLost.
         """
-        per_entry = frame.codec == Codec.NONE or self._member(frame).suffix == Codec.NONE.suffix
+        is_named = name is not None and self.is_named(frame)
         try:
             data = self.read_part(frame, start, size)
         except FrameLost:
-            if not per_entry:
+            if not is_named:
                 raise
         else:
             if hashlib.sha256(data).digest() == digest:
                 return data
-        if frame.codec != Codec.NONE:
-            name += b".z"
-        return self.rescue(frame, start, size, digest=digest, name=name)
+        if is_named and name is not None and frame.codec != Codec.NONE:
+            name += COMPRESSED_SUFFIX
+        return self._rescue(frame, start, size, digest=digest, name=name if is_named else None)
 
-    def rescue(
-        self, frame: Frame, start: int, size: int, *, digest: bytes, name: bytes | None = None
+    def _rescue(
+        self, frame: Frame, start: int, size: int, *, digest: bytes, name: bytes | None
     ) -> bytes:
-        """Return a part as ``read_part`` does, but one that has this SHA-256, or raise FrameLost.
+        """Return a part that has this SHA-256, from wherever it may have moved.
 
-        For parts that were found wrong, or whose frame was found lost: they are looked for
-        wherever they may have moved. ``name`` is that of the part's entry in the slice, by which
-        bytes without compression are found.
+        ``name`` is the whole one of its entry in the slice. Raises FrameLost.
         """
         part, inner, anchor = frame, start, None
         if frame.codec == Codec.NONE:
             part = Frame(*frame[:3], frame.start + start, size, size, Codec.NONE)
             inner, anchor = 0, Anchor(name, 0) if name else None
-        elif name and self._member(frame).suffix == Codec.NONE.suffix:
+        elif name:
             anchor = Anchor(name, 0)
         _check(part)
         if anchor is None:

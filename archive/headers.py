@@ -42,7 +42,7 @@ class Headers:
         else:
             inode, nlink = self._inodes.get(item.link, len(self._inodes) + 1), found.st_nlink
         return header(
-            _name(item) + suffix,
+            entry_name(item.path, item.id) + suffix,
             found.st_mode,
             found.st_uid,
             found.st_gid,
@@ -68,17 +68,22 @@ class Headers:
         as_is: bool = True,
     ) -> bytes:
         """Return the header of a run of data of a file that is kept in parts."""
-        name = b"%s%s/%020d%s" % (_PARTS, _name(item), item.offset, suffix)
+        name = part_name(item.path, item.id, item.offset) + suffix
         return _of_own(name, found, size, as_is=as_is)
 
     def of_same(self, item: Item, found: os.stat_result) -> bytes:
         """Return the header of an empty entry: this run of data is as an earlier set has it."""
-        name = b"%s%s/%020d.%d.same" % (_PARTS, _name(item), item.offset, item.length)
+        name = b"%s%s/%020d.%d.same" % (
+            _PARTS,
+            entry_name(item.path, item.id),
+            item.offset,
+            item.length,
+        )
         return _of_own(name, found, 0)
 
     def of_end(self, item: Item, found: os.stat_result) -> bytes:
         """Return the header of the empty entry that says how long such a file is, and whose."""
-        name = b"%s%s/%020d.end" % (_PARTS, _name(item), item.size)
+        name = b"%s%s/%020d.end" % (_PARTS, entry_name(item.path, item.id), item.size)
         seconds = found.st_mtime_ns // _SECOND
         numbers = (found.st_mode, found.st_uid, found.st_gid, seconds)
         return header(name, *numbers, size=0, rdev=NOT_COMPRESSED)
@@ -87,7 +92,7 @@ class Headers:
         """Return header and data of a hard link; nothing where there is nothing to link to."""
         if item.first is not None:
             front = header(
-                _LINKS + _name(item),
+                _LINKS + entry_name(item.path, item.id),
                 _PRIVATE_FILE,
                 item.uid,
                 item.gid,
@@ -100,7 +105,7 @@ class Headers:
         if inode is None:
             return b""
         return header(
-            _name(item),
+            entry_name(item.path, item.id),
             item.mode,
             item.uid,
             item.gid,
@@ -111,11 +116,16 @@ class Headers:
         )
 
 
-def _name(item: Item) -> bytes:
-    """Return the name of a path in a slice."""
-    if len(item.path) > _LONGEST_PATH:
-        return _LONG % item.id
-    return item.path or b"."
+def entry_name(path: bytes, number: int) -> bytes:
+    """Return the name of a path in a slice; ``number`` is its entry's id."""
+    if len(path) > _LONGEST_PATH:
+        return _LONG % number
+    return path or b"."
+
+
+def part_name(path: bytes, number: int, offset: int) -> bytes:
+    """Return the name of a run of data of a file that is kept in parts."""
+    return b"%s%s/%020d" % (_PARTS, entry_name(path, number), offset)
 
 
 def _of_own(name: bytes, found: os.stat_result, size: int, *, as_is: bool = True) -> bytes:

@@ -15,6 +15,7 @@ from archive.codec import Packing
 from archive.entry import Entry, digest_of_parts
 from archive.errors import CannotWrite, ParentMissing, SetDamaged
 from archive.frames import FrameReader, Member
+from archive.headers import entry_name, part_name
 from archive.manifest import Manifest, read_manifest
 from archive.setfolder import MANIFEST, chain
 
@@ -143,7 +144,11 @@ def contents(backup: BackupSet, entry: Entry, frames: FrameReader) -> Iterator[t
         if entry.digest is None:
             raise _no_digest(entry)
         data = _checked(
-            backup, frames, (entry.frame, entry.start, entry.size), entry.digest, entry.path
+            backup,
+            frames,
+            (entry.frame, entry.start, entry.size),
+            entry.digest,
+            entry_name(entry.path, entry.id),
         )
     elif entry.digest not in (None, hashlib.sha256().digest()) or entry.size:
         raise SetDamaged(f"the catalog does not say where the bytes of {entry.path!r} are")
@@ -164,7 +169,7 @@ def _parts(backup: BackupSet, entry: Entry, frames: FrameReader) -> Iterator[tup
         if part.offset < end or part.offset + part.size > entry.size:
             raise SetDamaged(f"the catalog is wrong: {entry.path!r} has overlapping parts")
         end = part.offset + part.size
-        name = b".mindi/parts/%s/%020d" % (entry.path, part.offset)
+        name = part_name(entry.path, entry.id, part.offset)
         place = (part.frame, part.start, part.size)
         yield part.offset, _checked(backup, frames, place, part.digest, name)
 

@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from archive.catalog import Catalog
 from archive.codec import FRAME_LIMIT, Codec, FrameDamaged, decompress
 from archive.entry import Frame
 from archive.frames import FrameLost, FrameReader, Member
+from archive.headers import entry_name, part_name
+from archive.regular import open_descriptor
 from archive.setfolder import slice_path
 
 _CHUNK = 1 << 20
@@ -91,7 +94,7 @@ def check_slice(ground: Ground, task: Task) -> Checked:
     path = slice_path(member.folder, task.number, member.suffix)
     checked = Checked()
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_descriptor(path)
     except OSError as error:
         is_missing = isinstance(error, FileNotFoundError)
         words = "is missing" if is_missing else f"cannot be read: {error.strerror}"
@@ -185,7 +188,7 @@ class _Inspector:
         self._passage = passage
         self._reader = reader
         self._checked = checked
-        self._paths: dict[tuple[bool, int], bytes] = {}
+        self._owners: dict[tuple[bool, int], tuple[bytes, int] | None] = {}
 
     def run(self) -> None:
         """Go through the frames."""
@@ -194,14 +197,14 @@ class _Inspector:
             self._frame(frame, pieces)
 
     def _frame(self, frame: Frame, pieces: Iterator[Piece]) -> None:
-        raw, words = self._unpacked(frame)
+        raw = self._unpacked(frame)
         place: tuple[int, int, bytes] | None = None
         fault: str | None = None
         for piece in pieces:
             # Hard links have the same bytes, one behind the other.
             if (piece.start, piece.size, piece.digest) != place:
                 place = piece.start, piece.size, piece.digest
-                fault = self._fault(frame, piece, raw, words)
+                fault = self._fault(frame, piece, raw)
                 if fault is None:
                     self._checked.bytes += piece.size
             if fault is None:
@@ -209,58 +212,48 @@ class _Inspector:
             else:
                 _lose(self._checked, piece, fault)
 
-    def _unpacked(self, frame: Frame) -> tuple[memoryview | None, str]:
-        """Return what a frame holds, or why it cannot be had."""
+    def _unpacked(self, frame: Frame) -> memoryview | None:
+        """Return what a frame holds; None: it is not where it should be."""
         if frame.raw_size <= FRAME_LIMIT and frame.size <= 2 * FRAME_LIMIT:
             data = self._passage.take(frame.start, frame.size)
             if len(data) == frame.size:
                 try:
                     raw = decompress(Codec(frame.codec), data, frame.raw_size)
                 except FrameDamaged:
-                    pass
-                else:
-                    return memoryview(raw), ""
-        try:
-            return memoryview(self._reader.read(frame)), ""
-        except FrameLost as error:
-            return None, error.message
+                    return None
+                return memoryview(raw)
+        return None
 
-    def _fault(self, frame: Frame, piece: Piece, raw: memoryview | None, words: str) -> str | None:
+    def _fault(self, frame: Frame, piece: Piece, raw: memoryview | None) -> str | None:
         """Say why a piece is lost; None: it is not."""
         start, size = piece.start, piece.size
         if raw is not None:
             data = raw[start : start + size]
             if len(data) == size and hashlib.sha256(data).digest() == piece.digest:
                 return None
-        # A frame that cannot be had was looked for already, unless the name of its entry finds
-        # it: where it is the data of one entry (then they begin it), or not compressed.
-        named = frame.codec == Codec.NONE or start == 0
-        if raw is None and not named:
-            return words
-        name = self._name(frame, piece) if named else None
         try:
-            self._reader.rescue(frame, start, size, digest=piece.digest, name=name)
+            name = self._name(piece) if self._reader.is_named(frame) else None
+            self._reader.fetch(frame, start, size, digest=piece.digest, name=name)
         except FrameLost as error:
             return error.message
         return None
 
-    def _name(self, frame: Frame, piece: Piece) -> bytes | None:
+    def _name(self, piece: Piece) -> bytes | None:
         """Return the name of a piece's entry in the slice."""
-        path = self._path(piece)
-        if path is None:
-            return None
-        if piece.offset is not None:
-            return b".mindi/parts/%b/%020d" % (path, piece.offset)
-        return path if frame.codec == Codec.NONE else path + b".z"
-
-    def _path(self, piece: Piece) -> bytes | None:
         of_part = piece.offset is not None
-        key = (of_part, piece.owner)
-        if key not in self._paths:
-            with Catalog.open_read(self._ground.catalog) as catalog:
-                where = "content = ?" if of_part else "id = ?"
-                entry = next(catalog.entries(where=where, values=(piece.owner,)), None)
-            if entry is None:
-                return None
-            self._paths[key] = entry.path
-        return self._paths[key]
+        owner = of_part, piece.owner
+        if owner not in self._owners:
+            where = "content = ?" if of_part else "id = ?"
+            catalog = _opened(self._ground.catalog)
+            entry = next(catalog.entries(where=where, values=(piece.owner,)), None)
+            self._owners[owner] = None if entry is None else (entry.path, entry.id)
+        known = self._owners[owner]
+        if known is None:
+            return None
+        return entry_name(*known) if piece.offset is None else part_name(*known, piece.offset)
+
+
+@lru_cache(maxsize=1)
+def _opened(catalog: Path) -> Catalog:
+    """Return the catalog, which stays open in this process."""
+    return Catalog.open_read(catalog)

@@ -22,6 +22,7 @@ from archive.entry import Frame, digest_of_parts, tree_key
 from archive.errors import SetDamaged
 from archive.manifest import read_manifest
 from archive.reader import BackupSet
+from archive.regular import open_descriptor
 from archive.setfolder import CATALOG, CATALOG_COPY, MANIFEST
 from archive.slicecheck import Checked, Fault, Ground, Piece, Task, check_slice
 from archive.workers import Workers
@@ -36,7 +37,7 @@ SELECT f.member, f.slice, x.frame, x.start, x.size, x.digest, x.owner, x.offset 
     UNION ALL SELECT frame, start, size, digest, content, offset FROM part
 ) x LEFT JOIN frame f ON f.number = x.frame
 WHERE f.member IS NULL OR f.member = 0 OR ?
-ORDER BY f.member, f.slice, f.start, f.number, x.start, x.size, x.digest
+ORDER BY f.member, f.slice, f.start, f.number, x.start, x.size, x.digest, x.owner
 """
 _TOTAL = """
 SELECT total(x.size) FROM (
@@ -244,7 +245,7 @@ class _Run:
 def _forget(path: Path) -> None:
     """Have a file read from its medium the next time."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_descriptor(path)
     except OSError:
         return  # catalog_faults tells
     try:

@@ -22,6 +22,7 @@ from archive.codec import Codec
 from archive.entry import Entry, Frame
 from archive.errors import SetDamaged
 from archive.frames import FrameLost, FrameReader
+from archive.headers import entry_name, part_name
 from restore.extractplan import Job, Lost, PartTask
 from restore.nodes import Attribute, Nodes, Unset
 from restore.safetree import Refused, SafeTree, reason
@@ -73,6 +74,16 @@ def _worker(ground: Ground) -> Worker:
     return Worker(Nodes(SafeTree(ground.target)), catalog, ground.reader)
 
 
+class _Source(NamedTuple):
+    """Where the bytes of a job's files come from."""
+
+    frame: Frame | None
+    raw: memoryview | None
+    """What the frame holds; None: it is not where it should be, or is read in pieces."""
+    words: str
+    """Why there is no frame."""
+
+
 class Worker:
     """Does jobs. The umask must be 0."""
 
@@ -84,29 +95,32 @@ class Worker:
     def do(self, job: Job) -> Done:
         """Extract what a job names. Raises TargetFull."""
         done = Done()
-        frame: Frame | None = None
-        raw: memoryview | None = None
-        words = "the catalog does not say where its bytes are"
-        try:
-            frame = None if job.frame is None else self.catalog.frame(job.frame)
-        except SetDamaged as error:
-            words = error.message
-        if frame is not None and not (frame.codec == Codec.NONE and frame.raw_size > _LARGE_FRAME):
-            try:
-                raw = memoryview(self.reader.read(frame))
-            except FrameLost as error:
-                words = error.message
+        source = self._source(job.frame)
         for entry, plain in self._entries(job):
             try:
-                self._restore(entry, frame, raw, words, plain=plain)
+                self._restore(entry, source, plain=plain)
                 done.files += 1
                 done.bytes += entry.size
             except (Refused, FrameLost, OSError, ValueError, OverflowError) as error:
                 self._lose(done, entry.id, entry.path, error)
         if job.parts:
-            self._write_parts(job.parts, frame, raw, words, done)
+            self._write_parts(job.parts, source, done)
         done.unset, self.nodes.unset = self.nodes.unset, {}
         return done
+
+    def _source(self, number: int | None) -> _Source:
+        words = "the catalog does not say where its bytes are"
+        try:
+            frame = None if number is None else self.catalog.frame(number)
+        except SetDamaged as error:
+            return _Source(None, None, error.message)
+        if frame is None or (frame.codec == Codec.NONE and frame.raw_size > _LARGE_FRAME):
+            return _Source(frame, None, words)
+        try:
+            return _Source(frame, memoryview(self.reader.read(frame)), words)
+        except FrameLost:
+            # Told of each of its files: some may be found by their names.
+            return _Source(frame, None, words)
 
     def _lose(self, done: Done, number: int, path: bytes, error: Exception) -> None:
         done.lost.append(Lost(path, reason(error, self.nodes.tree.root)))
@@ -126,15 +140,13 @@ class Worker:
             for row in execute(query, (first, last, *values)):
                 yield Entry._make(row), plain
 
-    def _restore(
-        self, entry: Entry, frame: Frame | None, raw: memoryview | None, words: str, *, plain: bool
-    ) -> None:
-        """Make what one entry says. ``raw``: what its frame holds; None: nothing, as ``words``
-        say, or it is read in pieces."""
+    def _restore(self, entry: Entry, source: _Source, *, plain: bool) -> None:
+        """Make what one entry says."""
         if entry.mode & 0o170000 != _REGULAR:
             self.nodes.other(entry, plain=plain)
             return
         start, size, digest = entry.start, entry.size, entry.digest
+        frame, raw, words = source
         if frame is None:
             if size or entry.frame is not None:
                 raise Refused(words)
@@ -147,76 +159,35 @@ class Worker:
             hashlib.sha256(data := raw[start : start + size]).digest() != digest
             or len(data) != size
         ):
-            data = self._rescue(
-                frame, start, size, digest, entry.path, words, is_read=raw is not None
-            )
+            name = entry_name(entry.path, entry.id)
+            data = self.reader.fetch(frame, start, size, digest=digest, name=name)
         self.nodes.regular(entry, data, plain=plain)
-
-    def _rescue(
-        self,
-        frame: Frame,
-        start: int,
-        size: int,
-        digest: bytes,
-        path: bytes,
-        words: str,
-        *,
-        is_read: bool,
-    ) -> bytes:
-        """Return bytes that are not simply where they should be, or raise."""
-        single = frame.codec == Codec.NONE
-        if single and not is_read:
-            try:
-                data = self.reader.read_part(frame, start, size)
-            except FrameLost as error:
-                words = error.message
-            else:
-                if hashlib.sha256(data).digest() == digest:
-                    return data
-                is_read = True
-        # A frame that cannot be had was looked for already, unless its entry's name finds it:
-        # where it is the data of one entry (then they begin it), or not compressed.
-        named = single or start == 0
-        if not is_read and not named:
-            raise Refused(words)
-        name = path if single else path + b".z"
-        return self.reader.rescue(frame, start, size, digest=digest, name=name if named else None)
 
     # Parts
 
-    def _write_parts(
-        self,
-        tasks: tuple[PartTask, ...],
-        frame: Frame | None,
-        raw: memoryview | None,
-        words: str,
-        done: Done,
-    ) -> None:
+    def _write_parts(self, tasks: tuple[PartTask, ...], source: _Source, done: Done) -> None:
         spoilt: set[int] = set()
         for task in tasks:
             if task.id in spoilt:
                 continue
             try:
-                self._write_part(task, frame, raw, words)
+                self._write_part(task, source)
                 done.bytes += task.part.size
             except (Refused, FrameLost, OSError, OverflowError) as error:
                 spoilt.add(task.id)
                 self._lose(done, task.id, task.path, error)
 
-    def _write_part(
-        self, task: PartTask, frame: Frame | None, raw: memoryview | None, words: str
-    ) -> None:
+    def _write_part(self, task: PartTask, source: _Source) -> None:
         part = task.part
+        frame, raw, words = source
         if frame is None:
             raise Refused(words)
         data: memoryview | bytes
         if raw is None or (
             hashlib.sha256(data := raw[part.start : part.start + part.size]).digest() != part.digest
         ):
-            name = b".mindi/parts/%b/%020d" % (task.path, part.offset)
-            data = self._rescue(
-                frame, part.start, part.size, part.digest, name, words, is_read=raw is not None
-            )
+            name = part_name(task.path, task.id, part.offset)
+            data = self.reader.fetch(frame, part.start, part.size, digest=part.digest, name=name)
         folder, _ = self.nodes.tree.place(task.path)
         flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(task.name, flags, dir_fd=folder)

@@ -37,6 +37,7 @@ def grow(tree: Path) -> None:
         file.truncate(8 << 20)
         file.seek(3 << 20)
         file.write(dice.randbytes(1_000_000))
+    (tree / "stretches").write_bytes(b"the same again\n" * 1_200_000)
     (tree / "empty").touch()
     (tree / "folder").mkdir()
     os.link(tree / "random-01", tree / "folder/link of random-01")
@@ -144,6 +145,27 @@ def test_damage_loses_what_a_restore_loses(
     found = verified(folder)
     assert [fault.path for fault in found.faults] == [harmed]
     assert lost(found) == lost_by_restore(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("packing", PACKINGS[2:])
+def test_what_lost_its_place_is_found_by_its_name(
+    saved: Callable[[Packing], Path], tmp_path: Path, tree: Path, packing: Packing
+) -> None:
+    """Of each slice only what lies behind the first entries moves, by another distance each."""
+    folder = tmp_path / "set"
+    shutil.copytree(saved(packing), folder)
+    for number, one in enumerate(slices(folder), start=1):
+        data = one.read_bytes()
+        for name in (b"stretches/%020d" % (1 << 24), b"text-03"):
+            at = data.find(name)
+            at = data.rfind(b"0707", 0, at) if at > 0 else 0
+            data = data[:at] + bytes(1000 * number + len(name)) + data[at:]
+        one.write_bytes(data)
+    assert lost(verified(folder)) == set()
+    with BackupSet.open(folder) as backup:
+        assert extract(backup, tmp_path / "out", jobs=2).lost == ()
+    name = "stretches"
+    assert (tmp_path / "out" / name).read_bytes() == (tree / name).read_bytes()
 
 
 def test_damage_names_all_names_of_a_file(
