@@ -7,7 +7,6 @@ was read is read again.
 
 from __future__ import annotations
 
-import enum
 import errno
 import functools
 import hashlib
@@ -15,12 +14,10 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from archive.afio import COMPRESSED_SUFFIX, TRAILER, NotArchivable
 from archive.attributes import is_subvolume, read_flags, read_xattrs
-from archive.codec import Codec, Packing
+from archive.codec import Codec
 from archive.entry import FRAME_NUMBERS, SUBVOLUME, UNSETTLED, signed64
 from archive.fileread import (
     Outgrown,
@@ -37,6 +34,7 @@ from archive.fileread import (
     read_link,
 )
 from archive.headers import Headers
+from archive.packed import Packed, Problem, Row, Trouble, Workshop
 from archive.reach import LONGEST, reachable
 from archive.slicefile import SliceFile
 from archive.slicing import FRAME_BYTES, PART_BYTES, Item, Job, Role
@@ -48,53 +46,6 @@ _SUBVOLUME_INODE = 256
 """The root of every btrfs subvolume (BTRFS_FIRST_FREE_OBJECTID)."""
 _DROPPED_FROM = 1 << 20
 """Files from this size on are taken out of the page cache again, if they were not in it."""
-
-Row = tuple[object, ...]
-
-
-class Trouble(enum.Enum):
-    """What can be wrong with a path."""
-
-    CHANGED = "changed while it was read"
-    VANISHED = "vanished before it was read"
-    OUTGREW = "became something else before it was read"
-    UNREADABLE = "cannot be read"
-
-
-class Problem(NamedTuple):
-    """Something that went wrong with one item."""
-
-    item: Item
-    trouble: Trouble
-    words: str
-
-
-class Packed(NamedTuple):
-    """A slice as it was made: the rows that the catalog gets of it."""
-
-    number: int
-    size: int
-    """0: there was nothing to write, and there is no file."""
-    sha256: bytes
-    raw_size: int
-    entries: list[Row]
-    parts: list[Row]
-    frames: list[tuple[int, int, int, int, int]]
-    problems: list[Problem]
-    read_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What all workers of a run have in common."""
-
-    root: bytes
-    """What paths are relative to, without a slash at its end: ``b""`` for ``/``."""
-    slices: bytes
-    """The folder that slices are written to."""
-    packing: Packing
-    frame_base: int
-    """Added to the number of a slice, so that its frames' numbers differ from a parent's."""
 
 
 def pack(workshop: Workshop, job: Job) -> Packed:
@@ -160,6 +111,8 @@ class _Packer:
             # ELOOP: O_NOFOLLOW met a symbolic link where a file was; ENXIO: a socket.
             if error.errno in (errno.ELOOP, errno.ENXIO):
                 self._problem(item, Trouble.OUTGREW)
+            elif error.errno in (errno.EACCES, errno.EPERM):
+                self._problem(item, Trouble.DENIED, error.strerror)
             else:
                 self._problem(item, Trouble.UNREADABLE, error.strerror)
         if self._out.used >= FRAME_BYTES:
@@ -339,7 +292,12 @@ class _Packer:
             self._row(item, found, path, target=target)
 
     def _add_directory(self, item: Item, path: bytes) -> None:
-        descriptor = open_quietly(path, os.O_DIRECTORY)
+        try:
+            descriptor = open_quietly(path, os.O_DIRECTORY)
+        except PermissionError:
+            # The walk has told of it; of the folder itself there is enough to see.
+            self._add_special(item, path)
+            return
         try:
             found = os.fstat(descriptor)
             if found.st_ino != item.inode or found.st_dev != item.st_dev:

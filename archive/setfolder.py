@@ -77,6 +77,14 @@ def chain(folder: Path) -> tuple[SetName, ...]:
     return tuple(name for name in _names(folder, "") if (folder / str(name) / MANIFEST).is_file())
 
 
+def prefixes(folder: Path) -> tuple[Path, ...]:
+    """Return the folders in a folder that hold sets, whole or unfinished ones."""
+    try:
+        return tuple(path for path in folder.iterdir() if chain(path) or find_partial(path))
+    except OSError:
+        return ()
+
+
 def newest_full(folder: Path) -> SetName | None:
     """Return the newest full set of a prefix's folder."""
     return next((name for name in reversed(chain(folder)) if name.kind is Kind.FULL), None)
@@ -274,12 +282,12 @@ def _names(folder: Path, mark: str) -> list[SetName]:
 
 def _after(stamp: str) -> str:
     try:
-        at = datetime.strptime(stamp, _STAMP)
-    except ValueError as error:
+        after = datetime.strptime(stamp, _STAMP) + timedelta(seconds=1)
+    except (ValueError, OverflowError) as error:
         raise CannotWrite(
             f"a set named {stamp}-... has no time that exists", hint="move it away"
         ) from error
-    return (at + timedelta(seconds=1)).strftime(_STAMP)
+    return after.strftime(_STAMP)
 
 
 def _remove(path: Path) -> None:

@@ -28,7 +28,8 @@ from archive.entry import FRAME_NUMBERS
 from archive.errors import CannotRead, CannotWrite
 from archive.issues import Issue, IssueKind
 from archive.manifest import IssueCount, Kind, Manifest, Selected
-from archive.pack import Packed, Trouble, Workshop, pack
+from archive.pack import pack
+from archive.packed import Packed, Trouble, Workshop
 from archive.partial import Leftover, check_slices, discard_catalogs, leftovers
 from archive.planning import Planner
 from archive.setfolder import SLICES, Partial, finish
@@ -44,6 +45,7 @@ _KINDS = {
     Trouble.CHANGED: IssueKind.CHANGED,
     Trouble.VANISHED: IssueKind.VANISHED,
     Trouble.OUTGREW: IssueKind.CHANGED,
+    Trouble.DENIED: IssueKind.DENIED,
     Trouble.UNREADABLE: IssueKind.UNREADABLE,
 }
 

@@ -64,6 +64,16 @@ def test_a_tree_of_all_that_is_hard_comes_back(tree: Path, room: Path, packing: 
     assert_restored(tree, saved.path, room / "out")
 
 
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_a_differential_of_such_a_tree_comes_back(tree: Path, room: Path, packing: Packing) -> None:
+    full = save(tree, room / "set", packing=packing)
+    with torture.changed(tree):
+        saved = save(tree, room / "set", packing=packing, parent=full.path)
+        assert saved.issues == ()
+        assert 0 < saved.manifest.totals.stored_bytes < full.manifest.totals.stored_bytes
+        assert_restored(tree, saved.path, room / "out")
+
+
 def test_holes_are_neither_stored_nor_filled(tree: Path, room: Path) -> None:
     saved = save(tree, room / "set")
     assert saved.manifest.slices.raw_size < 200 << 20

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.tools import require_tool
@@ -58,6 +60,34 @@ def build(root: Path, *, seed: int = 1, sparse_bytes: int = 10 << 30) -> None:
     write(base + b"/large/text", b"all work and no play\n" * 1_700_000)
     write(base + b"/large/exactly a part", chance.randbytes(1 << 20) * 16)
     _times(base)
+
+
+@contextlib.contextmanager
+def changed(root: Path) -> Iterator[None]:
+    """Change something of every kind in a tree that was built; undo nothing but the links."""
+    base = os.fsencode(root)
+    many = base + b"/many"
+    for number in range(0, 300, 7):
+        os.unlink(b"%s/%d" % (many, number))
+        write(b"%s/%d" % (many, number), b"new %d" % number)
+    for number in range(1, 300, 7):
+        os.chmod(b"%s/%d" % (many, number), 0o600)
+    for number in range(2, 300, 7):
+        os.rename(b"%s/%d" % (many, number), b"%s/renamed %d" % (many, number))
+    with open(base + b"/large/random", "r+b") as file:
+        file.seek(17 << 20)
+        file.write(b"changed in the second part")
+    with open(base + b"/sparse/huge", "r+b") as file:
+        file.seek(3 << 30)
+        file.write(b"data in a hole")
+    os.setxattr(base + b"/attributes/many", b"user.attribute-1", b"another value")
+    os.link(base + b"/links/h-far-2", base + b"/links/a-far-0")
+    try:
+        yield
+    finally:
+        os.unlink(base + b"/links/a-far-0")
+        for number in range(2, 300, 7):
+            os.rename(b"%s/renamed %d" % (many, number), b"%s/%d" % (many, number))
 
 
 def _names(base: bytes) -> None:
