@@ -8,6 +8,7 @@ they are UTF-8, ``?`` and ``[...]`` take a whole character.
 
 from __future__ import annotations
 
+import enum
 import re
 from dataclasses import dataclass, field
 
@@ -15,6 +16,9 @@ from archive.errors import WrongUsage
 
 _CHARACTER = rb"(?:[\xc2-\xf4][\x80-\xbf]+|[^/])"
 _MOST_OF_A_RANGE = 1000
+_SHORTER = "Name directories that hold what is to be left out, or use wider patterns."
+_MOST_OF_ALL = 1 << 19
+"""Bytes of expressions: to compile them takes a second, and some 100 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,9 @@ class Patterns:
 
     def __post_init__(self) -> None:
         """Compile."""
-        names = []
-        paths = []
+        names: list[bytes] = []
+        paths: list[bytes] = []
+        size = 0
         for text in self.texts:
             pattern = text.rstrip(b"/")
             if not pattern or b"\0" in pattern:
@@ -39,12 +44,13 @@ class Patterns:
                     "or nothing",
                     hint="Give a path below /, or a name.",
                 )
-            if b"/" not in pattern:
-                names.append(_translate(pattern))
-            elif pattern.startswith(b"/"):
-                paths.append(_translate(pattern.lstrip(b"/")))
-            else:
-                paths.append(b"(?:.*/)?" + _translate(pattern))
+            is_path = b"/" in pattern
+            anywhere = is_path and not pattern.startswith(b"/")
+            translated = _translate(pattern.lstrip(b"/"), anywhere=anywhere)
+            (paths if is_path else names).append(translated)
+            size += len(translated)
+            if size > _MOST_OF_ALL:
+                raise WrongUsage("The patterns are too long, all together", hint=_SHORTER)
         object.__setattr__(self, "names", _compile(names))
         object.__setattr__(self, "paths", _compile(paths))
 
@@ -75,36 +81,79 @@ def _compile(alternatives: list[bytes]) -> re.Pattern[bytes] | None:
     return re.compile(b"|".join(alternatives), re.DOTALL) if alternatives else None
 
 
-def _translate(pattern: bytes) -> bytes:
-    """Return a regular expression for a glob."""
+def _translate(pattern: bytes, *, anywhere: bool = False) -> bytes:
+    """Return a regular expression for a glob; ``anywhere``: below any directory."""
     text = pattern.decode("utf-8", "surrogateescape")
-    out = []
-    place = 0
+    # What stands between stars; each star with what follows it.
+    runs: list[tuple[_Star | None, list[bytes]]] = [(_Star.FOLDERS if anywhere else None, [])]
+    place = size = 0
     while place < len(text):
         letter = text[place]
         place += 1
         if letter == "*":
-            stars = place
-            while text[place : place + 1] == "*":
-                place += 1
-            whole = text[stars - 2 : stars - 1] in ("", "/") and text[place : place + 1] == "/"
-            if place == stars:
-                out.append(rb"[^/]*")
-            elif whole:
-                out.append(rb"(?:.*/)?")
-                place += 1
-            else:
-                out.append(rb".*")
-        elif letter == "?":
-            out.append(_CHARACTER)
+            star, place = _star(text, place)
+            runs.append((star, []))
+            continue
+        if letter == "?":
+            out = _CHARACTER
         elif letter == "[" and (end := _end_of_set(text, place)):
-            out.append(_set(text[place:end]))
+            out = _set(text[place:end])
             place = end + 1
         else:
             if letter == "\\" and place < len(text):
                 letter = text[place]
                 place += 1
-            out.append(_escape(letter))
+            out = _escape(letter)
+        size += len(out)
+        if size > _MOST_OF_ALL:
+            raise WrongUsage(f"The pattern {text[:60]!r}... is too long", hint=_SHORTER)
+        runs[-1][1].append(out)
+    return _joined([(star, b"".join(fixed)) for star, fixed in runs])
+
+
+class _Star(enum.Enum):
+    """What stands for several characters, by the expression for as few of them as possible."""
+
+    NAME = rb"[^/]*?"
+    ANYTHING = rb".*?"
+    FOLDERS = rb"(?:.*?/)??"
+
+
+def _star(text: str, place: int) -> tuple[_Star, int]:
+    """Return the star that begins before ``place``, and where what follows it begins."""
+    begun = place - 1
+    while text[place : place + 1] == "*":
+        place += 1
+    if place == begun + 1:
+        return _Star.NAME, place
+    if text[begun - 1 : begun] in ("", "/") and text[place : place + 1] == "/":
+        return _Star.FOLDERS, place + 1
+    return _Star.ANYTHING, place
+
+
+def _joined(runs: list[tuple[_Star | None, bytes]]) -> bytes:
+    """Return one expression that never tries more than a few ways for each place of a path.
+
+    The first place where what stands before another star is found is as good as any, for that
+    star reaches whatever could be reached from a later one; so it is kept ("(?>"). A star that
+    stops at slashes reaches less than one that does not: they are one run up to the next of these.
+    """
+    out: list[bytes] = []
+    is_open = False
+    last = len(runs) - 1
+    for number, (star, fixed) in enumerate(runs):
+        if star is not None and star is not _Star.NAME:
+            if is_open:
+                out.append(rb")")
+            is_open = any(later not in (None, _Star.NAME) for later, _ in runs[number + 1 :])
+            if is_open:
+                out.append(rb"(?>")
+        if star is None:
+            out.append(fixed)
+        elif number == last or star is not _Star.NAME:
+            out.append(star.value + fixed)
+        else:
+            out.append(rb"(?>" + star.value + fixed + rb")")
     return b"".join(out)
 
 

@@ -121,3 +121,32 @@ def test_find_matches_the_same_names(glob: str, tmp_path: Path) -> None:
     patterns = Patterns((glob.encode(),))
     ours = [name for name in names if patterns.match(name.encode())]
     assert sorted(done.stdout.decode().split("\0")[:-1]) == sorted(ours)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [("*?" * 20 + "x", "a" * 200), ("/**a*" * 20 + "x", "a/" * 500 + "a" * 200)],
+    ids=["within a name", "over directories"],
+)
+def test_many_stars_take_no_time(pattern: str, path: str) -> None:
+    """A test of its end: with each way tried, it would take years."""
+    assert not Patterns((pattern.encode(),)).match(path.encode())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        *(("/a*b*c", "axbxbxc"), ("/**a*b", "a/xab"), ("/**a*b**c*d", "a/ab/acd/cxd")),
+        *(("/**/a/*b", "x/a/y/a/xb"), ("a/**/b/*", "x/a/b/b/c"), ("*a*?b", "aaxb")),
+        *(("/**a*b**a*c", "ab/a/abac"), ("/*/**/*x", "a/x"), ("/**a**b*", "x/ax/bb")),
+    ],
+)
+def test_stars_find_what_there_is_to_be_found(pattern: str, path: str) -> None:
+    assert Patterns((pattern.encode(),)).match(path.encode())
+
+
+@pytest.mark.parametrize("number", [1, 100_000])
+def test_patterns_beyond_measure_are_refused(number: int) -> None:
+    texts = (b"[\x01-\xcf\xa0]" * (100_000 // number + 10),) * number
+    with pytest.raises(WrongUsage, match="too long"):
+        Patterns(texts)
