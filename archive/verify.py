@@ -161,7 +161,7 @@ class _Run:
         rows = self._catalog.connection.execute(_PIECES, (self._chain,))
         for place, group in groupby(map(self._checked, rows), key=lambda row: row[:2]):
             member, number = place
-            if member is None:
+            if member not in range(len(self._backup.members)):
                 self._without_frame(group)
                 continue
             while due is not None and (member > 0 or due < number):
@@ -181,7 +181,7 @@ class _Run:
 
     def _without_frame(self, group: Iterable[tuple[Any, ...]]) -> None:
         for _, _, frame, _, _, _, owner, offset in group:
-            words = f"the catalog is wrong: it has no frame {frame}"
+            words = f"the catalog is wrong: it has no frame {frame}, or one of a set that is none"
             if not isinstance(owner, int):
                 continue
             if offset is None:
