@@ -270,6 +270,37 @@ def test_a_path_that_is_not_there_is_an_error(medium: Path, tree: Path) -> None:
     assert (sets(medium), hidden(medium)) == ([], [])
 
 
+def test_a_path_of_which_nothing_is_left_is_a_warning(medium: Path, tree: Path) -> None:
+    own = medium / PREFIX
+    own.mkdir(0o700)
+    ran = backup(medium, "-I", tree, "-I", tree / "two.iso", "-I", own, "-E", "*.iso")
+    assert ran.status == 1
+    assert f"{tree}/two.iso: nothing of it is saved: it is excluded" in ran.out
+    assert f"{own}: nothing of it is saved: it is the sets' own folder" in ran.out
+
+
+def test_what_a_pattern_stands_for_may_be_excluded(medium: Path, tree: Path) -> None:
+    assert backup_json(medium, "-I", f"{tree}/*", "-E", "*.iso")["complete"]
+
+
+def test_a_link_to_a_folder_is_told(medium: Path, tree: Path) -> None:
+    (tree / "to").symlink_to("sub folder")
+    [note] = backup_json(medium, "-I", tree / "to")["notes"]
+    assert f"{tree}/to is a link" in note
+    assert f"-I {tree}/sub folder saves that" in note
+    assert names(medium, sets(medium)[0], tree) == {"to"}
+
+
+def test_a_link_to_what_is_saved_is_nothing_to_tell(medium: Path, tree: Path) -> None:
+    (tree / "to").symlink_to("sub folder")
+    assert backup_json(medium, "-I", tree / "to", "-I", tree)["notes"] == []
+
+
+def test_an_excluded_path_that_is_not_there_is_told(medium: Path, tree: Path) -> None:
+    summary = backup_json(medium, "-I", tree, "-E", tree / "tow.iso", "-E", "*.none")
+    assert summary["notes"] == [f"there is no {tree}/tow.iso, which is to be left out"]
+
+
 # Differential sets
 
 
@@ -393,6 +424,43 @@ def test_a_run_that_fails_removes_nothing(medium: Path, tree: Path) -> None:
     before = sets(medium)
     assert backup(medium, "-I", tree / "none", "--keep", "1").status == 4
     assert sets(medium) == before
+
+
+def test_keep_removes_nothing_where_the_new_set_has_warnings(medium: Path, tree: Path) -> None:
+    backup_json(medium, "-I", tree)
+    before = sets(medium)
+    (tree / "closed").touch(0o000)
+    (tree / "closed").write_bytes(b"closed")
+    ran = backup(medium, "-I", tree, "--keep", "1", before=bound())
+    assert ran.status == 1
+    assert "kept all older sets, whatever --keep says: the new set has 1 warning" in ran.out
+    assert len(sets(medium)) == 2
+    assert sets(medium)[:1] == before
+
+
+@pytest.mark.parametrize("given", [b"", b"\n\n"], ids=["empty", "lines"])
+def test_an_empty_list_makes_no_set(given: bytes, medium: Path, tree: Path) -> None:
+    """It is what a find that failed leaves: no older set may go for it."""
+    backup_json(medium, "-I", tree)
+    before = sets(medium)
+    ran = backup(medium, "-J", "-", "--keep", "1", given=given)
+    assert (ran.status, ran.out) == (4, "")
+    assert "names none" in ran.err
+    assert (sets(medium), hidden(medium)) == (before, [])
+
+
+@pytest.mark.parametrize("words", ["-I {tree}/one -E one", "-I {sets}", "-J -"])
+def test_where_nothing_is_left_to_save_there_is_no_set(
+    words: str, medium: Path, tree: Path
+) -> None:
+    backup_json(medium, "-I", tree)
+    before = sets(medium)
+    own = medium / PREFIX
+    given = f"{tree}/none\n{own}\n".encode()
+    ran = backup(medium, *words.format(tree=tree, sets=own).split(), "--keep", "1", given=given)
+    assert (ran.status, ran.out) == (4, "")
+    assert "nothing of what is to be saved" in ran.err
+    assert (sets(medium), hidden(medium)) == (before, [])
 
 
 # Verifying

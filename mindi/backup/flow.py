@@ -6,7 +6,6 @@ import errno
 import os
 import platform
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +13,8 @@ from pathlib import Path
 from archive.codec import Codec, Packing
 from archive.errors import ArchiveError, CannotRead, CannotWrite, SetDamaged, WrongUsage
 from archive.manifest import Kind
-from archive.mounts import Mount, read_mounts
+from archive.mounts import read_mounts
 from archive.partial import is_packed_as
-from archive.selection import Selection
 from archive.setfolder import (
     Partial,
     discard_partial,
@@ -25,9 +23,10 @@ from archive.setfolder import (
     new_partial,
     remove_leftovers,
 )
-from archive.walk import Found, Walk
+from archive.walk import Walk
 from archive.writer import Order, Parent, Written, write_set
 from initramfs.errors import ImageError
+from mindi.backup.asked import asked_of
 from mindi.backup.estimate import expect, tell_room
 from mindi.backup.hooks import Occasion, Status, run_hook
 from mindi.backup.options import ArchiveOptions
@@ -36,7 +35,8 @@ from mindi.backup.progress import Display
 from mindi.backup.retention import retire
 from mindi.backup.selection import Choice, choose, own_paths
 from mindi.backup.summary import Summary
-from mindi.backup.verify import verify_set
+from mindi.backup.verify import Verified, verify_set
+from mindi.backup.watch import NothingTaken, WatchedWalk
 from mindi.mains import EXIT_INTERRUPTED, Interrupted
 from mindi.version import version
 
@@ -45,7 +45,6 @@ _OF_MEDIA = {
     *(errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOTCONN, errno.EREMOTEIO),
 }
 """What a medium answers that is full or gone."""
-_LOOK_EVERY = 1024
 
 
 class Backup:
@@ -160,7 +159,8 @@ class Backup:
     ) -> Summary:
         options, display = self._options, self._display
         start = time.monotonic()
-        walk = _Watched(choice.selection, read_mounts(), display)
+        asked = asked_of(options, choice.selection)
+        walk = WatchedWalk(choice.selection, asked, read_mounts(), display)
         resumed = partial is not None
         expected, least = expect(
             self._folder,
@@ -173,7 +173,7 @@ class Backup:
             tell_room(self._folder, least, display.say)
         order = self._order(choice, None if parent is None else parent[1])
         display.begin("saving", expected)
-        written = self._write(order, walk, partial)
+        written = self._write(order, walk, partial, resumed=resumed)
         self._made = written.path
         seconds = time.monotonic() - start
         progressed = display.meter.progressed
@@ -187,9 +187,7 @@ class Backup:
                 chain=False,
                 out=own_paths(options, self._scratch),
             )
-        removed: tuple[str, ...] = ()
-        if options.keep is not None and not (verified is not None and verified.damaged):
-            removed = retire(self._folder, options.keep, written.manifest.set_id, display.say)
+        removed, notes = self._retire(written, verified)
         return Summary(
             written=written,
             read_bytes=progressed.done_bytes,
@@ -198,7 +196,28 @@ class Backup:
             parent=None if parent is None else parent[0],
             verified=verified,
             removed=removed,
+            notes=(*asked.notes, *notes),
         )
+
+    def _retire(
+        self, written: Written, verified: Verified | None
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Remove what ``--keep`` leaves over, where the new set is as good as those that go.
+
+        Returns the sets removed, and what is to be said.
+        """
+        keep = self._options.keep
+        if keep is None:
+            return (), ()
+        warnings = sum(issue.count for issue in written.manifest.issues)
+        why = ""
+        if verified is not None and verified.damaged:
+            why = "reads back damaged"
+        elif warnings:
+            why = f"has {warnings:,} warning{'' if warnings == 1 else 's'}"
+        if why:
+            return (), (f"kept all older sets, whatever --keep says: the new set {why}",)
+        return retire(self._folder, keep, written.manifest.set_id, self._display.say), ()
 
     def _order(self, choice: Choice, parent: Parent | None) -> Order:
         return Order(
@@ -226,7 +245,7 @@ class Backup:
             self._display.tell("there is no unfinished set to go on with: making a new one")
         return new_partial(self._folder, self._kind, datetime.now(UTC))
 
-    def _write(self, order: Order, walk: Walk, partial: Partial) -> Written:
+    def _write(self, order: Order, walk: Walk, partial: Partial, *, resumed: bool) -> Written:
         """Write the set; what ends it before its end says what to do then."""
         go_on = (
             f"what is whole of the set stays in {partial.path}: the same command with --resume "
@@ -234,6 +253,10 @@ class Backup:
         )
         try:
             return write_set(order, walk, partial, self._display)
+        except NothingTaken:
+            if not resumed:
+                discard_partial(partial)
+            raise
         except KeyboardInterrupt as error:
             raise Interrupted(go_on) from error
         except ArchiveError as error:
@@ -245,18 +268,3 @@ class Backup:
             raise kind(f"{where}{error.strerror}", hint=go_on) from error
         finally:
             self._display.close()
-
-
-class _Watched(Walk):
-    """A walk that tells how many paths were looked at."""
-
-    def __init__(self, selection: Selection, mounts: tuple[Mount, ...], display: Display) -> None:
-        super().__init__(selection, mounts)
-        self._display = display
-
-    def __iter__(self) -> Iterator[Found]:
-        """Give what is selected."""
-        for number, found in enumerate(super().__iter__(), start=1):
-            if not number % _LOOK_EVERY:
-                self._display.looked(number)
-            yield found

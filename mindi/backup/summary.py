@@ -37,6 +37,8 @@ class Summary:
     verified: Verified | None
     removed: tuple[str, ...]
     """The sets that ``--keep`` removed."""
+    notes: tuple[str, ...] = ()
+    """What is no warning, and to be known."""
 
     @property
     def exit_code(self) -> int:
@@ -91,6 +93,7 @@ class Summary:
             ],
             "verified": None if self.verified is None else self.verified.to_json(),
             "removed": list(self.removed),
+            "notes": list(self.notes),
         }
 
     def to_text(self) -> str:
@@ -123,6 +126,7 @@ class Summary:
             yield from (_line(title, words) for title, words in self.verified.lines())
         if self.removed:
             yield _line("removed", ", ".join(self.removed))
+        yield from (_line("note", printable(note)) for note in self.notes)
 
     def _stored(self) -> str:
         manifest = self.written.manifest
