@@ -578,6 +578,49 @@ def test_a_hook_may_make_what_is_saved(medium: Path, tree: Path) -> None:
     assert not made.exists()
 
 
+def test_a_hook_may_bring_the_medium(medium: Path, tree: Path) -> None:
+    """What is on it counts: the parent, the unfinished set, the other prefixes."""
+    backup_json(medium, "-I", tree)
+    away = medium.rename(medium.with_name("away"))
+    words = ("-B", f"mv '{away}' '{medium}'", "-A", f"mv '{medium}' '{away}'")
+    ran = backup(medium, "-I", tree, "-D", *words)
+    assert ran.status == 0, ran.err
+    assert not medium.exists()
+    assert len(sets(away)) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_the_hook_after_may_unmount_the_medium(medium: Path, tree: Path) -> None:
+    """Nothing of it is open any more, the lock neither."""
+    words = ("-B", f"mount -t tmpfs tmpfs '{medium}'", "-A", f"umount '{medium}'")
+    ran = backup(medium, "-I", tree, *words)
+    assert (ran.status, ran.err) == (0, "")
+    assert list(medium.iterdir()) == []
+
+
+def test_a_wrong_pattern_runs_no_hook(medium: Path, tree: Path) -> None:
+    ran = backup(medium, "-I", tree, "-E", "/", "-B", "echo never", "-A", "echo never")
+    assert ran.status == 2
+    assert "never" not in ran.err.splitlines()
+
+
+@pytest.mark.parametrize("what", ["folder", "lock", "parent", "selection"])
+def test_the_hook_after_runs_whatever_fails(what: str, medium: Path, tree: Path) -> None:
+    folder = medium / "none" if what == "folder" else medium
+    words = ["-D"] if what == "parent" else []
+    if what == "selection":
+        words += ["-I", f"{tree}/none"]
+    (medium / PREFIX).mkdir(0o700)
+    with (medium / PREFIX / ".lock").open("wb") as lock:
+        if what == "lock":
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        ran = backup(folder, "-I", tree, *words, "-B", "echo begun", "-A", TELL)
+    assert ran.status in (4, 5)
+    lines = ran.err.splitlines()
+    assert lines[0] == "begun"
+    assert lines[1].startswith(f"failed {ran.status} ")
+
+
 # Media that fail
 
 
@@ -600,10 +643,9 @@ def test_another_run_writes_there(medium: Path, tree: Path) -> None:
     backup_json(medium, "-I", tree)
     with (medium / PREFIX / ".lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        ran = backup(medium, "-I", tree, "-B", "echo never")
+        ran = backup(medium, "-I", tree)
     assert ran.status == 5
     assert "another run writes to" in ran.err
-    assert "never" not in ran.err.splitlines()
     assert len(sets(medium)) == 1
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from archive.errors import CannotRead
 from archive.mounts import lies_in
-from archive.patterns import has_wildcards
-from archive.selection import Selection, parse_includes
+from archive.patterns import Patterns, has_wildcards
+from archive.selection import Selection, parse_excludes, parse_includes
 from mindi.backup.options import ArchiveOptions
 
 
@@ -34,6 +34,11 @@ def asked_of(options: ArchiveOptions, selection: Selection) -> Asked:
     groups = tuple(_groups(options.include)) or tuple((path,) for path in selection.include)
     notes = (*_links(selection.include), *_absent(selection.exclude.texts))
     return Asked(groups, notes)
+
+
+def check_patterns(options: ArchiveOptions) -> None:
+    """Raise WrongUsage for patterns of ``-E`` that cannot be: of them the words alone tell."""
+    Patterns(parse_excludes(options.exclude, cwd=b"/"))
 
 
 def _groups(values: tuple[str, ...]) -> Iterator[tuple[bytes, ...]]:

@@ -26,7 +26,7 @@ from archive.setfolder import (
 from archive.walk import Walk
 from archive.writer import Order, Parent, Written, write_set
 from initramfs.errors import ImageError
-from mindi.backup.asked import asked_of
+from mindi.backup.asked import asked_of, check_patterns
 from mindi.backup.estimate import expect, tell_room
 from mindi.backup.hooks import Occasion, Status, run_hook
 from mindi.backup.options import ArchiveOptions
@@ -61,15 +61,40 @@ class Backup:
         self._made: Path | None = None
 
     def make(self) -> Summary:
-        """Make the set. Raises ArchiveError, ImageError."""
+        """Make the set, with the hooks around. Raises ArchiveError, ImageError."""
+        before = self._options.before
+        if before is not None:
+            check_patterns(self._options)
+        try:
+            if before is not None:
+                run_hook(before, self._occasion(Status.BEGUN), name="--before")
+            # The hook may have mounted the medium, or what is to be saved: all else comes now.
+            summary = self._make()
+        except KeyboardInterrupt:
+            self._run_after(Status.INTERRUPTED, EXIT_INTERRUPTED, "interrupted")
+            raise
+        except (ArchiveError, ImageError) as error:
+            self._run_after(Status.FAILED, error.exit_code, error.message)
+            raise
+        except Exception as error:
+            self._run_after(Status.FAILED, None, str(error))
+            raise
+        if summary.verified is not None and summary.verified.damaged:
+            self._run_after(Status.FAILED, SetDamaged.exit_code, "the set reads back damaged")
+        else:
+            status = Status.WARNINGS if summary.exit_code else Status.COMPLETE
+            self._run_after(status, summary.exit_code, "")
+        return summary
+
+    def _make(self) -> Summary:
         options = self._options
         if not options.folder.is_dir():
             raise CannotWrite(
                 f"there is no folder {options.folder}",
                 hint="mount the medium, or make the folder",
             )
-        # A hook may mount what is to be saved; else, what is wrong is told before all else.
-        choice = None if options.before is not None else self._choose()
+        choice = choose(options, scratch=self._scratch)
+        # At its end nothing of the medium is open: the hook after may unmount it.
         with ExitStack() as stack:
             stack.enter_context(locked(self._folder))
             remove_leftovers(self._folder)
@@ -78,10 +103,7 @@ class Backup:
             if options.differential:
                 path = choose_parent(self._folder, options.parent, partial)
                 parent = path.name, open_parent(path, scratch=self._scratch, stack=stack)
-            return self._between_hooks(choice, partial, parent)
-
-    def _choose(self) -> Choice:
-        return choose(self._options, scratch=self._scratch)
+            return self._save(choice, partial, parent)
 
     def _unfinished(self) -> Partial | None:
         """Return the set that is gone on with, if there is one and that is asked for."""
@@ -103,31 +125,6 @@ class Backup:
         return partial
 
     # Hooks
-
-    def _between_hooks(
-        self, choice: Choice | None, partial: Partial | None, parent: tuple[str, Parent] | None
-    ) -> Summary:
-        """Run the hooks around the rest: the one after whatever happens."""
-        options = self._options
-        try:
-            if options.before is not None:
-                run_hook(options.before, self._occasion(Status.BEGUN), name="--before")
-            summary = self._save(choice or self._choose(), partial, parent)
-        except KeyboardInterrupt:
-            self._run_after(Status.INTERRUPTED, EXIT_INTERRUPTED, "interrupted")
-            raise
-        except (ArchiveError, ImageError) as error:
-            self._run_after(Status.FAILED, error.exit_code, error.message)
-            raise
-        except Exception as error:
-            self._run_after(Status.FAILED, None, str(error))
-            raise
-        if summary.verified is not None and summary.verified.damaged:
-            self._run_after(Status.FAILED, SetDamaged.exit_code, "the set reads back damaged")
-        else:
-            status = Status.WARNINGS if summary.exit_code else Status.COMPLETE
-            self._run_after(status, summary.exit_code, "")
-        return summary
 
     def _run_after(self, status: Status, exit_code: int | None, words: str) -> None:
         command = self._options.after
