@@ -229,6 +229,7 @@ def test_the_log_says_what_happened(medium: Path, tree: Path, tmp_path: Path) ->
 
 
 def test_progress_is_json_where_that_is_asked_for(medium: Path, tree: Path) -> None:
+    (medium / PREFIX).mkdir(0o700)
     (medium / PREFIX / ".partial-20200101T000000Z-full/slices").mkdir(parents=True)
     ran = backup(medium, "-I", tree, "--json")
     assert [json.loads(line)["event"] for line in ran.err.splitlines()] == ["note"]
@@ -589,6 +590,11 @@ def test_a_hook_may_bring_the_medium(medium: Path, tree: Path) -> None:
     assert len(sets(away)) == 2
 
 
+def test_a_hook_is_told_the_whole_path_of_the_set(medium: Path, tree: Path) -> None:
+    ran = backup(Path(medium.name), "-I", tree, "-A", TELL, cwd=medium.parent)
+    assert ran.err.splitlines() == [f"complete 0 full {medium / PREFIX / sets(medium)[0]}"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 def test_the_hook_after_may_unmount_the_medium(medium: Path, tree: Path) -> None:
     """Nothing of it is open any more, the lock neither."""
@@ -647,6 +653,26 @@ def test_another_run_writes_there(medium: Path, tree: Path) -> None:
     assert ran.status == 5
     assert "another run writes to" in ran.err
     assert len(sets(medium)) == 1
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o755, False), (0o770, True), (0o1777, True)])
+def test_a_folder_that_others_may_write_to(
+    mode: int, warned: bool, medium: Path, tree: Path
+) -> None:
+    (medium / PREFIX).mkdir()
+    (medium / PREFIX).chmod(mode)
+    ran = backup(medium, "-I", tree)
+    assert ran.status == 0
+    assert (f"WARNING: others may write to {medium / PREFIX}" in ran.err) == warned
+
+
+def test_a_link_in_place_of_the_folder_is_refused(medium: Path, tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (medium / PREFIX).symlink_to(tmp_path / "elsewhere")
+    ran = backup(medium, "-I", tree)
+    assert (ran.status, ran.out) == (5, "")
+    assert f"{medium / PREFIX} is a symbolic link" in ran.err
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def random_files(folder: Path, count: int, size: int) -> None:

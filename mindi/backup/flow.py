@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import stat
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -94,6 +95,7 @@ class Backup:
                 hint="mount the medium, or make the folder",
             )
         choice = choose(options, scratch=self._scratch)
+        self._distrust_folder()
         # At its end nothing of the medium is open: the hook after may unmount it.
         with ExitStack() as stack:
             stack.enter_context(locked(self._folder))
@@ -104,6 +106,26 @@ class Backup:
                 path = choose_parent(self._folder, options.parent, partial)
                 parent = path.name, open_parent(path, scratch=self._scratch, stack=stack)
             return self._save(choice, partial, parent)
+
+    def _distrust_folder(self) -> None:
+        """Look at the prefix's folder, if it is there. Raises CannotWrite."""
+        try:
+            mode = self._folder.lstat().st_mode
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise CannotWrite(f"{self._folder}: {error.strerror}") from error
+        if stat.S_ISLNK(mode):
+            raise CannotWrite(
+                f"{self._folder} is a symbolic link, which may lead anywhere",
+                hint="give the folder that it leads to, with -d and -p, or remove the link",
+            )
+        if mode & (stat.S_IWGRP | stat.S_IWOTH):
+            # Refusing would leave out media whose filesystem knows no rights.
+            self._display.say(
+                f"WARNING: others may write to {self._folder}, and so read, change or remove its "
+                f"sets: `chmod go-w` keeps them out"
+            )
 
     def _unfinished(self) -> Partial | None:
         """Return the set that is gone on with, if there is one and that is asked for."""

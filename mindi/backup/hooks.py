@@ -54,7 +54,7 @@ class Occasion:
             "MONDOARCHIVE_PREFIX": self.prefix,
             "MONDOARCHIVE_KIND": self.kind,
             "MONDOARCHIVE_EXIT_CODE": "" if self.exit_code is None else str(self.exit_code),
-            "MONDOARCHIVE_SET": "" if self.made is None else os.fspath(self.made),
+            "MONDOARCHIVE_SET": "" if self.made is None else os.fspath(self.made.absolute()),
             "MONDOARCHIVE_ERROR": self.words,
         }
 
