@@ -11,13 +11,14 @@ import functools
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from archive.catalog import Catalog
 from archive.entry import Entry, tree_key
-from archive.errors import CannotWrite, SetDamaged
+from archive.errors import ArchiveError, CannotWrite, SetDamaged
 from archive.reader import BackupSet
 from archive.workers import Workers
 from restore.extractplan import Lost, Plan
@@ -77,7 +78,12 @@ def extract(
     count = jobs or len(os.sched_getaffinity(0))
     try:
         with SafeTree(target) as tree:
-            return _Extraction(backup, tree, wanted, progress).run(count)
+            extraction = _Extraction(backup, tree, wanted, progress)
+            try:
+                return extraction.run(count)
+            except BaseException:
+                extraction.drop_unfinished()
+                raise
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise SetDamaged(f"{backup.catalog.path}: the catalog is damaged: {error}") from error
 
@@ -140,6 +146,12 @@ class _Extraction:
         self.lost.append(Lost(entry.path, reason(error, self.tree.root)))
         self.lost_ids.add(entry.id)
 
+    def drop_unfinished(self) -> None:
+        """Remove the files in parts that have not got their names yet."""
+        for large in self.plan.large:
+            with suppress(OSError, ArchiveError, sqlite3.DatabaseError, StopIteration):
+                self.nodes.drop(self._entry(large.id), large.name)
+
     def _finish_large(self) -> None:
         for number, name in self.plan.large:
             entry = self._entry(number)
@@ -150,6 +162,8 @@ class _Extraction:
                 self.nodes.finish_large(entry, name)
                 self._count(1, 0)
             except (OSError, Refused) as error:
+                with suppress(OSError, Refused):
+                    self.nodes.drop(entry, name)
                 self._lose(entry, error)
 
     def _link(self) -> None:

@@ -217,7 +217,9 @@ class Plan:
         try:
             if entry is not None and parent is not None:
                 fresh = self.nodes.folder(entry)
-            if fresh and inherits:
+            if not fresh:
+                tree.sweep(level.path)
+            elif inherits:
                 tree.make_plain(level.path)
             level.plain = (fresh and not inherits) or tree.is_plain(level.path)
             if fresh and entry is not None and self.nodes.fold_case(entry):

@@ -24,6 +24,8 @@ _SPECIAL = _GRANTING | stat.S_ISVTX
 # chattr(1)'s c, m and C of files, F of directories: no use, or refused, once they hold something.
 _EARLY_FLAGS = 0x4 | 0x400 | 0x800000
 _FOLDED = 0x40000000
+_BESIDE_BYTES = 64 << 10
+"""Of a smaller file the bytes come so soon behind the name that a second name costs more."""
 
 
 class Attribute(enum.StrEnum):
@@ -69,9 +71,9 @@ class Nodes:
         """
         folder, name = self.tree.place(entry.path)
         mode = entry.mode
-        temporary = None
+        temporary = self.tree.beside() if len(data) >= _BESIDE_BYTES else None
         try:
-            descriptor = self.tree.create(folder, name, mode & 0o777)
+            descriptor = self.tree.create(folder, temporary or name, mode & 0o777)
         except FileExistsError:
             temporary = self.tree.beside()
             descriptor = self.tree.create(folder, temporary, mode & 0o777)
@@ -111,14 +113,11 @@ class Nodes:
     def large(self, entry: Entry) -> bytes:
         """Make a file of the right length with nothing in it, only holes; return its name.
 
-        It is a temporary one if the path is there already: ``finish_large`` renames it.
+        It is one that ``finish_large`` renames: until then the path stays what it is.
         """
-        folder, name = self.tree.place(entry.path)
-        try:
-            descriptor = self.tree.create(folder, name, 0o600)
-        except FileExistsError:
-            name = self.tree.beside()
-            descriptor = self.tree.create(folder, name, 0o600)
+        folder, _ = self.tree.place(entry.path)
+        name = self.tree.beside()
+        descriptor = self.tree.create(folder, name, 0o600)
         try:
             if entry.flags & _EARLY_FLAGS:
                 self._set_flags(descriptor, entry, entry.flags & _EARLY_FLAGS)
@@ -136,15 +135,14 @@ class Nodes:
         descriptor = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
             self._dress_file(descriptor, entry, plain=False)
-            if name != own:
-                self.tree.rename_over(folder, name, own)
+            self.tree.rename_over(folder, name, own)
             if entry.flags and entry.link is None:
                 self._set_flags(descriptor, entry, entry.flags)
         finally:
             os.close(descriptor)
 
     def drop(self, entry: Entry, name: bytes) -> None:
-        """Remove a file whose bytes are not what they should be."""
+        """Remove a file that ``large`` made and that will not be finished."""
         folder, _ = self.tree.place(entry.path)
         os.unlink(name, dir_fd=folder)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import re
+import secrets
 import stat
 from collections import OrderedDict
 from contextlib import suppress
@@ -21,6 +23,7 @@ from archive.errors import ArchiveError, CannotWrite
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT = 64
+_UNFINISHED = re.compile(rb"\.mindi-([1-9][0-9]*)-[0-9a-f]{16}-[0-9]+")
 _STUBBORN = 0x10 | 0x20  # chattr(1)'s i and a: neither renamed over nor removed
 _INHERITED_ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 _FULL = frozenset({errno.ENOSPC, errno.EROFS, errno.EDQUOT})
@@ -65,6 +68,7 @@ class SafeTree:
         self._folders: OrderedDict[bytes, int] = OrderedDict()
         self._last = b""
         self._last_fd = self._root
+        self._token = secrets.token_hex(8).encode()
         self._numbers = itertools.count()
 
     def __enter__(self) -> SafeTree:
@@ -215,7 +219,24 @@ class SafeTree:
 
     def beside(self) -> bytes:
         """Return a name that nothing has, for what is renamed when it is whole."""
-        return b".mindi-%d-%d" % (os.getpid(), next(self._numbers))
+        return b".mindi-%d-%b-%d" % (os.getpid(), self._token, next(self._numbers))
+
+    def sweep(self, path: bytes) -> None:
+        """Remove from a directory what killed runs left under names of ``beside``."""
+        try:
+            descriptor = self.open_folder(path)
+        except OSError:
+            return
+        try:
+            for name in os.listdir(descriptor):
+                found = _UNFINISHED.fullmatch(os.fsencode(name))
+                if found is not None and not _is_alive(int(found[1])):
+                    with suppress(OSError):
+                        os.unlink(name, dir_fd=descriptor)
+        except OSError:
+            return  # it cannot be listed: what is there is in nobody's way
+        finally:
+            os.close(descriptor)
 
     def create(self, folder: int, name: bytes, mode: int) -> int:
         """Return the descriptor of a new, empty file to write to; FileExistsError if it is there.
@@ -262,6 +283,16 @@ def reason(error: Exception, root: Path) -> str:
             ) from error
         return error.strerror or str(error)
     return str(error)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def kind_of(folder: int, name: bytes) -> str:

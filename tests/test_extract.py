@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import multiprocessing
 import os
 import signal
 import stat
+import struct
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
@@ -517,3 +519,77 @@ def test_a_target_that_cannot_be_made(made: SetBuilder, tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(CannotWrite, match="out"):
         run(made, tmp_path / "out")
+
+
+# What is not finished
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, MemoryError])
+def test_an_interrupt_leaves_no_unfinished_file(
+    made: SetBuilder, tmp_path: Path, ending: type[BaseException]
+) -> None:
+    made.parted(b"big", {0: words(4000), 8192: words(4000, 2)}, 12192)
+    made.parted(b"old", {0: words(4000), 8192: words(4000, 2)}, 12192)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/old").write_text("before")
+    seen: list[list[str]] = []
+
+    def stop(*_: int) -> None:
+        seen.append(names(tmp_path / "out"))
+        raise ending
+
+    folder, _ = made.write()
+    with BackupSet.open(folder, scratch=made.folder) as backup, pytest.raises(ending):
+        extract(backup, tmp_path / "out", jobs=1, progress=stop)
+    # Begun they were, but not under their names.
+    assert "big" not in seen[0]
+    assert len(seen[0]) > 1
+    assert names(tmp_path / "out") == ["old"]
+    assert (tmp_path / "out/old").read_text() == "before"
+
+
+def test_what_a_killed_run_left_goes(made: SetBuilder, tmp_path: Path) -> None:
+    made.row(b"a", DIRECTORY, **OURS)
+    add(made, b"a/b")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = f"-{16 * '0'}-0"
+    (tmp_path / "out/a").mkdir(parents=True)
+    for folder in (tmp_path / "out", tmp_path / "out/a"):
+        (folder / f".mindi-{gone.pid}{left}").touch()
+        (folder / f".mindi-{os.getpid()}{left}").touch()
+        (folder / ".mindi-notes").touch()
+    assert run(made, tmp_path / "out").is_complete
+    kept = [f".mindi-{os.getpid()}{left}", ".mindi-notes"]
+    assert names(tmp_path / "out") == [*kept, "a"]
+    assert names(tmp_path / "out/a") == [*kept, "b"]
+
+
+@pytest.mark.parametrize("kind", ["whole", "in parts"])
+def test_a_file_gets_its_name_when_its_bytes_are_there(
+    made: SetBuilder, tmp_path: Path, kind: str
+) -> None:
+    """The kernel tells what is made in the target under which names."""
+    if kind == "whole":
+        add(made, b"a", words(100_000))
+    else:
+        made.parted(b"a", {0: words(4000), 8192: words(4000, 2)}, 12192)
+        made.rows[-1] |= OURS
+    out = tmp_path / "out"
+    out.mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+    created, moved_to = 0x100, 0x80
+    watch = libc.inotify_init1(os.O_NONBLOCK)
+    try:
+        assert libc.inotify_add_watch(watch, os.fsencode(out), created | moved_to) > 0
+        assert run(made, out).is_complete
+        events = os.read(watch, 65536)
+    finally:
+        os.close(watch)
+    seen = []
+    while events:
+        _, mask, _, length = struct.unpack_from("iIII", events)
+        seen.append((mask, events[16 : 16 + length].rstrip(b"\0")))
+        events = events[16 + length :]
+    assert [name for mask, name in seen if mask == moved_to] == [b"a"]
+    assert [name[:7] for mask, name in seen if mask == created] == [b".mindi-"]
