@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -127,6 +128,23 @@ def test_the_summary_is_json(medium: Path, tree: Path) -> None:
     assert (summary["files"], summary["codec"], summary["level"]) == (3, "zstd", 3)
     assert summary["slices_bytes"] == told.slices.size
     assert "/proc" in [one["mount_point"] for one in summary["coverage"] if not one["taken"]]
+
+
+@pytest.mark.slow
+def test_names_that_are_no_utf8_are_whole_in_json(medium: Path, tree: Path) -> None:
+    odd = tree / os.fsdecode(b"\xff")
+    exact = base64.b64encode(os.fsencode(odd)).decode()
+    odd.write_bytes(b"odd")
+    backup_json(medium, "-I", tree)
+    odd.chmod(0)
+    [issue] = json.loads(backup(medium, "-I", tree, "--json", before=bound()).out)["first_issues"]
+    odd.unlink()
+    (medium / PREFIX / sets(medium)[1]).rename(medium / "aside")
+    told = json.loads(mondoarchive("-V", "-d", medium, "-p", PREFIX, "--json").out)
+    [missing] = [one for one in told["differences"] if one["kind"] == "missing"]
+    for one in (issue, missing):
+        assert one["path"] == f"{tree}/\N{REPLACEMENT CHARACTER}"
+        assert one["path_base64"] == exact
 
 
 def test_nobody_else_may_read_a_set(medium: Path, tree: Path) -> None:
@@ -579,6 +597,7 @@ def test_a_hook_may_make_what_is_saved(medium: Path, tree: Path) -> None:
     assert not made.exists()
 
 
+@pytest.mark.slow
 def test_a_hook_may_bring_the_medium(medium: Path, tree: Path) -> None:
     """What is on it counts: the parent, the unfinished set, the other prefixes."""
     backup_json(medium, "-I", tree)

@@ -12,6 +12,7 @@ from archive.writer import Written
 from mindi.backup.progress import time_words
 from mindi.backup.verify import Verified
 from mindi.plainwords import printable, size_words
+from restore.words import named
 
 EXIT_COMPLETE = 0
 EXIT_WARNINGS = 1
@@ -55,7 +56,7 @@ class Summary:
         """Return it for programs; docs/commands.md has the keys."""
         manifest = self.written.manifest
         return {
-            "set": os.fspath(self.written.path),
+            **named("set", os.fsencode(self.written.path)),
             "set_id": manifest.set_id,
             "kind": manifest.kind.value,
             "parent": self.parent,
@@ -78,7 +79,7 @@ class Summary:
             "bytes_per_second": round(self.rate),
             "coverage": [
                 {
-                    "mount_point": covered.mount_point,
+                    **named("mount_point", os.fsencode(covered.mount_point)),
                     "filesystem": covered.filesystem,
                     "source": covered.source,
                     "taken": covered.taken,
@@ -88,7 +89,11 @@ class Summary:
             ],
             "issues": [{"kind": one.kind, "count": one.count} for one in manifest.issues],
             "first_issues": [
-                {"path": _path(issue), "kind": issue.kind.value, "words": issue.words}
+                {
+                    **named("path", b"/" + issue.path),
+                    "kind": issue.kind.value,
+                    "words": issue.words,
+                }
                 for issue in self.written.issues
             ],
             "verified": None if self.verified is None else self.verified.to_json(),

@@ -17,6 +17,7 @@ from mindi.backup.progress import Display, Expected
 from mindi.plainwords import printable, size_words
 from restore import compare
 from restore.difference import Kind
+from restore.words import named
 
 _NAMED = 10
 
@@ -70,21 +71,23 @@ class Verified:
         """Return it for programs; docs/commands.md has the keys."""
         found = self.found
         return {
-            "set": os.fspath(self.path),
+            **named("set", os.fsencode(self.path)),
             "sound": found.is_sound,
             "slices": found.slices,
             "files": found.files,
             "bytes": found.bytes,
             "faults": [
-                {"file": os.fspath(fault.path), "missing": fault.is_missing, "words": fault.words}
+                {
+                    **named("file", os.fsencode(fault.path)),
+                    "missing": fault.is_missing,
+                    "words": fault.words,
+                }
                 for fault in found.faults
             ],
-            "lost": [
-                {"path": "/" + os.fsdecode(one.path), "words": one.words} for one in found.lost
-            ],
+            "lost": [{**named("path", b"/" + one.path), "words": one.words} for one in found.lost],
             "compared": self.compared.paths,
             "differences": [
-                {"path": "/" + os.fsdecode(one.path), "kind": one.kind.value, "words": one.words}
+                {**named("path", b"/" + one.path), "kind": one.kind.value, "words": one.words}
                 for one in self.compared.differences
             ],
         }
