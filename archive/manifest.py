@@ -81,6 +81,10 @@ class Selected:
     one_filesystem: bool
     no_network: bool
     exclude_caches: bool
+    always_out: tuple[str, ...] = ()
+    """Absolute paths without links: the folders of sets, our log and scratch, swap files."""
+    listed: bool = False
+    """Whether a list named more paths, which are not in ``include``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +231,8 @@ def _selected(fields: _Fields) -> Selected:
         one_filesystem=fields.truth("one_filesystem"),
         no_network=fields.truth("no_network"),
         exclude_caches=fields.truth("exclude_caches"),
+        always_out=fields.texts("always_out"),
+        listed=fields.truth("listed"),
     )
 
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from archive.entry import Entry, signed64, tree_key
 from archive.errors import CannotRead, SetDamaged
 from archive.reader import BackupSet
-from archive.setfolder import chain
+from archive.setfolder import prefixes
 from archive.workers import Workers
 from restore.compareworker import Found, Ground, Job, Stretch, work
 from restore.difference import Difference, Kind
 from restore.extras import Extras
 from restore.safetree import SafeTree
+from restore.scope import Scope
 
 Progress = Callable[[int, int], None]
 """Told of paths and bytes that were compared since it was told last."""
@@ -87,9 +88,10 @@ def compare(
     """Compare the entries that are ``wanted`` (None: all) with what is below ``root``.
 
     Files are read without a trace in their times, where that is allowed. ``jobs``: worker
-    processes; None: one a processor. ``out``: absolute paths that the backup never took (swap
-    files); the folders of sets beside this one, and our own, are always passed over. Raises
-    CannotRead for a root that is no directory, SetDamaged for a catalog that cannot be read.
+    processes; None: one a processor. ``out``: absolute paths that no backup takes (swap files in
+    use) beside those that the manifest names; the folders of sets beside this one, and our own,
+    are always passed over. Raises CannotRead for a root that is no directory, SetDamaged for a
+    catalog that cannot be read, WorkerLost.
     """
     if not root.is_dir():
         raise CannotRead(f"{root} is no directory", hint="name the one to compare with (--to)")
@@ -112,10 +114,7 @@ def _own_places(backup: BackupSet) -> Iterator[Path]:
     yield backup.catalog.path.parent
     own = backup.folder.absolute().parent
     yield own
-    try:
-        yield from (path for path in own.parent.iterdir() if path != own and chain(path))
-    except OSError:
-        return
+    yield from prefixes(own.parent)
 
 
 class _Run:
@@ -134,7 +133,8 @@ class _Run:
         root = os.path.realpath(os.fsencode(tree.root)).rstrip(b"/") + b"/"
         absolute = (os.path.realpath(os.fsencode(path)) for path in out)
         relative = (path[len(root) :] for path in absolute if path.startswith(root))
-        self._extras = Extras(tree, backup.catalog, backup.manifest, out=tuple(relative))
+        self._scope = Scope(backup.catalog, backup.manifest, out=relative)
+        self._extras = Extras(tree, self._scope)
         self._differences: set[Difference] = set()
         self._connection = backup.catalog.connection
         self._connection.execute("DROP TABLE IF EXISTS temp.linked")
@@ -206,7 +206,7 @@ class _Run:
         """Take what was found by a worker."""
         self._paths += found.paths
         self._bytes += found.bytes
-        self._differences.update(found.differences)
+        self._differences.update(filter(self._scope.judges, found.differences))
         self._connection.executemany(
             "INSERT OR REPLACE INTO temp.linked VALUES (?, ?, ?, ?)",
             ((row.id, row.link, row.device, signed64(row.inode)) for row in found.linked),

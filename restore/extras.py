@@ -11,17 +11,10 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from archive.catalog import Catalog
-from archive.entry import Entry
-from archive.manifest import Manifest
-from archive.patterns import Patterns
 from archive.walk import is_cache
 from restore.difference import Difference, Kind
 from restore.safetree import Refused, SafeTree
-
-_MOST_LINKS = 40
-_WHOLE_MOUNT = "taken"
-"""What the manifest says of mounts of which all is taken, or all that is not taken elsewhere."""
+from restore.scope import Scope
 
 
 @dataclass(slots=True)
@@ -44,21 +37,9 @@ class Extras:
     Memory: the names of the directories on the way to where it is.
     """
 
-    def __init__(
-        self, tree: SafeTree, catalog: Catalog, manifest: Manifest, *, out: tuple[bytes, ...]
-    ) -> None:
-        selection = manifest.selection
+    def __init__(self, tree: SafeTree, scope: Scope) -> None:
         self._tree = tree
-        self._exclude = Patterns(tuple(map(os.fsencode, selection.exclude)))
-        self._caches = selection.exclude_caches
-        self._out = frozenset(out)
-        asked = (os.fsencode(path) for path in selection.include if path.startswith("/"))
-        self._starts = {_resolved(catalog, path) for path in asked}
-        self._stops = {
-            os.fsencode(covered.mount_point).strip(b"/")
-            for covered in manifest.coverage
-            if not covered.taken or covered.why.partition(",")[0] != _WHOLE_MOUNT
-        }
+        self._scope = scope
         self._levels: list[_Level] = []
 
     def meet(self, path: bytes, *, is_folder: bool, wanted: bool = True) -> Iterator[Difference]:
@@ -82,8 +63,9 @@ class Extras:
 
     def _enter(self, path: bytes, *, wanted: bool) -> _Level:
         above = self._levels[-1] if self._levels else None
-        whole = path in self._starts or (
-            above is not None and above.whole and path not in self._stops
+        scope = self._scope
+        whole = path in scope.starts or (
+            above is not None and above.whole and path not in scope.stops
         )
         level = _Level(path, whole)
         if not whole or not wanted:
@@ -99,7 +81,7 @@ class Extras:
         descriptor = self._open(level.path)
         try:
             level.device = os.fstat(descriptor).st_dev
-            if not self._caches or not is_cache(descriptor):
+            if not self._scope.exclude_caches or not is_cache(descriptor):
                 level.names = set(map(os.fsencode, os.listdir(descriptor)))
         finally:
             os.close(descriptor)
@@ -125,7 +107,7 @@ class Extras:
             level = waiting.pop()
             for name in sorted(level.names):
                 path = level.path + b"/" + name if level.path else name
-                if path in self._out or self._exclude.match(path):
+                if path in self._scope.out or self._scope.exclude.match(path):
                     continue
                 below = _Level(path, whole=True)
                 words = self._look(below, level.device)
@@ -148,24 +130,3 @@ class Extras:
         except (OSError, Refused) as error:
             return f"cannot be read: {error}"
         return ""
-
-
-def _resolved(catalog: Catalog, path: bytes) -> bytes:
-    """Return what a path that was asked for is in the catalog: its directories may be links."""
-    here = b""
-    waiting = path.strip(b"/").split(b"/")[::-1]
-    links = 0
-    while waiting:
-        name = waiting.pop()
-        if name in (b"", b"."):
-            continue
-        if name == b"..":
-            here = here.rpartition(b"/")[0]
-            continue
-        here = here + b"/" + name if here else name
-        entry: Entry | None = catalog.find(here) if waiting else None
-        if entry is not None and entry.target is not None and links < _MOST_LINKS:
-            links += 1
-            here = b"" if entry.target.startswith(b"/") else here.rpartition(b"/")[0]
-            waiting += entry.target.split(b"/")[::-1]
-    return here

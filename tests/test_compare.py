@@ -308,6 +308,21 @@ def test_reading_leaves_no_trace(original: tuple[Path, Path], tree: Path) -> Non
 # Extras
 
 
+def saved_as(
+    tree: Path,
+    folder: Path,
+    *,
+    selection: Selection,
+    stored: Selected,
+    coverage: tuple[Covered, ...] = (),
+) -> Path:
+    """Save a tree; return the folder of the set, of which the manifest says what it should."""
+    written = save(tree, folder, selection=selection)
+    manifest = replace(written.manifest, selection=stored, coverage=coverage)
+    (written.path / "manifest.json").write_bytes(manifest.to_json())
+    return written.path
+
+
 def saved_with(
     tree: Path,
     folder: Path,
@@ -317,12 +332,10 @@ def saved_with(
     coverage: tuple[Covered, ...] = (),
 ) -> Callable[[], list[str]]:
     """Save a tree; return what gives the paths that are extra in it."""
-    written = save(tree, folder, selection=selection)
-    manifest = replace(written.manifest, selection=stored, coverage=coverage)
-    (written.path / "manifest.json").write_bytes(manifest.to_json())
+    saved = saved_as(tree, folder, selection=selection, stored=stored, coverage=coverage)
 
     def extra() -> list[str]:
-        found = compared(written.path, tree).differences
+        found = compared(saved, tree).differences
         return [os.fsdecode(one.path) for one in found if one.kind is Kind.EXTRA]
 
     return extra
@@ -334,8 +347,10 @@ def touch(*paths: Path) -> None:
         path.touch()
 
 
-def selected(*include: str, exclude: tuple[str, ...] = (), caches: bool = False) -> Selected:
-    return Selected(include, exclude, False, False, caches)
+def selected(
+    *include: str, exclude: tuple[str, ...] = (), caches: bool = False, listed: bool = False
+) -> Selected:
+    return Selected(include, exclude, False, False, caches, listed=listed)
 
 
 def test_what_was_left_out_is_not_extra(tmp_path: Path) -> None:
@@ -414,17 +429,56 @@ def test_caches_hold_nothing_extra(tmp_path: Path) -> None:
     assert extra() == ["new"]
 
 
-def test_sets_and_swap_files_are_not_extra(tmp_path: Path) -> None:
+def test_sets_and_swap_files_are_no_differences(tmp_path: Path) -> None:
+    """Nor are the times of the folders that hold them."""
     tree = tmp_path / "tree"
-    touch(tree / "file")
+    touch(tree / "file", tree / "swaps/other")
     (tree / "backups").mkdir()
     own = (b"/backups/one", b"/backups/two")
     saved = save(tree, tree / "backups/one", selection=Selection(always_out=own)).path
     save(tree, tree / "backups/two", selection=Selection(always_out=own))
-    touch(tree / "swapfile")
-    assert {one.path for one in compared(saved, tree).differences} == {b"", b"backups", b"swapfile"}
-    found = compared(saved, tree, out=(tree / "swapfile",))
-    assert {one.kind for one in found.differences} == {Kind.TIMES}
+    touch(tree / "swaps/file")
+    kinds = {(b"swaps", Kind.TIMES), (b"swaps/file", Kind.EXTRA)}
+    assert {one[:2] for one in compared(saved, tree).differences} == kinds
+    assert compared(saved, tree, out=(tree / "swaps/file",)).differences == ()
+
+
+def test_what_a_set_says_is_always_out_is_no_difference(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    touch(tree / "tmp/file", tree / "var/log/file")
+    saved = saved_as(
+        tree,
+        tmp_path / "set",
+        selection=Selection(always_out=(b"/tmp/scratch", b"/var/log/ours")),
+        stored=replace(selected("/"), always_out=("/tmp/scratch", "/var/log/ours")),
+    )
+    touch(tree / "tmp/scratch/x", tree / "var/log/ours", tree / "tmp/scratch-2")
+    found = compared(saved, tree).differences
+    assert [one[:2] for one in found] == [(b"tmp/scratch-2", Kind.EXTRA)]
+
+
+def test_times_of_what_only_leads_there_are_no_differences(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    touch(tree / "a/b/c/file", tree / "a/listed/file", tree / "mounted/x")
+    saved = saved_as(
+        tree,
+        tmp_path / "set",
+        selection=Selection(include=(b"/a/b",), listed=(b"/a/listed/file", b"/mounted")),
+        stored=selected("/a/b", listed=True),
+        coverage=(Covered("/a/b/c", "tmpfs", "x", False, "lies in memory"),),
+    )
+    for path in ("", "a", "a/listed", "mounted", "a/b/c"):
+        os.utime(tree / path, (1, 1))
+    touch(tree / "a/new", tree / "a/listed/new")
+    assert compared(saved, tree).differences == ()
+    os.utime(tree / "a/b", (1, 1))
+    os.utime(tree / "a/listed/file", (1, 1))
+    (tree / "a").chmod(0o700)
+    assert {one[:2] for one in compared(saved, tree).differences} == {
+        (b"a", Kind.MODE),
+        (b"a/b", Kind.TIMES),
+        (b"a/listed/file", Kind.TIMES),
+    }
 
 
 def test_what_is_mounted_is_not_entered(tmp_path: Path) -> None:

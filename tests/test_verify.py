@@ -147,7 +147,10 @@ def test_damage_loses_what_a_restore_loses(
     assert lost(found) == lost_by_restore(folder, tmp_path / "out")
 
 
-@pytest.mark.parametrize("packing", PACKINGS[2:])
+@pytest.mark.parametrize(
+    "packing",
+    [*PACKINGS[2:], pytest.param(Packing(Codec.LZO, 1, per_file=True), id="lzo per file")],
+)
 def test_what_lost_its_place_is_found_by_its_name(
     saved: Callable[[Packing], Path], tmp_path: Path, tree: Path, packing: Packing
 ) -> None:

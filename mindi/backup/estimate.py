@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from archive.coverage import Coverage, Verdict
@@ -22,8 +23,9 @@ def expect(
     folder: Path, selected: Selected, coverage: Coverage, *, by_bytes: bool
 ) -> tuple[Expected, int | None]:
     """Return what is to come, and how many bytes of slices a full set will have at the least."""
+    asked = replace(selected, always_out=())
     for manifest in _latest(folder):
-        if manifest.selection == selected:
+        if replace(manifest.selection, always_out=()) == asked:
             totals = manifest.totals
             paths = totals.files + totals.directories + totals.others
             stored = manifest.slices.size if manifest.kind is Kind.FULL else None

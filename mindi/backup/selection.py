@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from archive.selection import (
     parse_includes,
     swap_files,
 )
-from archive.setfolder import chain, find_partial
+from archive.setfolder import prefixes
 from mindi.backup.options import ArchiveOptions
 
 _SWAPS = Path("/proc/swaps")
@@ -48,8 +47,8 @@ def choose(options: ArchiveOptions, *, scratch: Path) -> Choice:
         listed = parse_file_list(_read_list(options.file_list), cwd=cwd)
     elif not include:
         include = (b"/",)
-    out = [os.fsencode(os.path.realpath(path)) for path in _places(options)]
-    out += [os.fsencode(os.path.realpath(path)) for path in own_paths(options, scratch)]
+    places = (options.chain_folder, *prefixes(options.folder), *own_paths(options, scratch))
+    out = [os.fsencode(os.path.realpath(path)) for path in places]
     selection = Selection(
         include=include,
         exclude=Patterns(exclude),
@@ -62,11 +61,13 @@ def choose(options: ArchiveOptions, *, scratch: Path) -> Choice:
     return Choice(
         selection,
         Selected(
-            include=_asked(options, include),
+            include=tuple(map(os.fsdecode, include)),
             exclude=tuple(map(os.fsdecode, exclude)),
             one_filesystem=options.one_file_system,
             no_network=options.no_network,
             exclude_caches=options.exclude_caches,
+            always_out=tuple(map(os.fsdecode, selection.always_out)),
+            listed=options.file_list is not None,
         ),
     )
 
@@ -78,21 +79,6 @@ def _cwd() -> bytes:
         raise CannotRead(
             f"the current folder cannot be told: {error.strerror}", hint="cd to one that is there"
         ) from error
-
-
-def _asked(options: ArchiveOptions, include: tuple[bytes, ...]) -> tuple[str, ...]:
-    paths = tuple(map(os.fsdecode, include))
-    return paths if options.file_list is None else (*paths, f"@{options.file_list}")
-
-
-def _places(options: ArchiveOptions) -> Iterator[Path]:
-    """Give the folders of sets: this prefix's, and those of others beside it."""
-    yield options.chain_folder
-    try:
-        folders = [path for path in options.folder.iterdir() if path.is_dir()]
-    except OSError:
-        return
-    yield from (path for path in folders if chain(path) or find_partial(path))
 
 
 def swaps() -> tuple[Path, ...]:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from archive import verify
 from archive.errors import SetDamaged
-from archive.manifest import Manifest
 from archive.reader import BackupSet
 from archive.writer import Progressed
 from mindi.backup.progress import Display, Expected
 from mindi.plainwords import printable, size_words
 from restore import compare
-from restore.difference import Kind
 from restore.words import named
 
 _NAMED = 10
@@ -114,33 +112,7 @@ def verify_set(
             found = verify.verify(backup, chain=chain, jobs=jobs, progress=take)
         with _shown(display, "comparing with the live files", Expected(None, totals.bytes)) as take:
             compared = compare.compare(backup, Path("/"), jobs=jobs, progress=take, out=out)
-        return Verified(backup.folder, found, _of_what_was_asked(compared, backup.manifest))
-
-
-def _of_what_was_asked(compared: compare.Compared, manifest: Manifest) -> compare.Compared:
-    """Leave out the times of directories that are not the set's own.
-
-    Those that only lead to what was asked for (/tmp, say) change with whatever is made beside;
-    those where something else is mounted have the times of its root.
-    """
-    asked = tuple(os.fsencode(path) for path in manifest.selection.include)
-    covers = {os.fsencode(one.mount_point) for one in manifest.coverage if not one.taken}
-
-    def foreign(path: bytes) -> bool:
-        if path in covers:
-            return True
-        if any(path == one or path.startswith(one.rstrip(b"/") + b"/") for one in asked):
-            return False
-        return any(one.startswith(path.rstrip(b"/") + b"/") for one in asked)
-
-    return replace(
-        compared,
-        differences=tuple(
-            one
-            for one in compared.differences
-            if one.kind is not Kind.TIMES or not foreign(b"/" + one.path)
-        ),
-    )
+        return Verified(backup.folder, found, compared)
 
 
 @contextmanager
