@@ -113,7 +113,14 @@ def _restore(options: Options, backup: BackupSet) -> int:
         chosen = Chosen(options.patterns, backup.catalog)
     display = _display(options, "restoring", _whole(backup) if chosen is None else None)
     try:
-        done = extract(backup, options.target, wanted=chosen, jobs=options.jobs, progress=display)
+        done = extract(
+            backup,
+            options.target,
+            wanted=chosen,
+            jobs=options.jobs,
+            progress=display,
+            dress_target=options.in_place,
+        )
     finally:
         display.close()
     lacking = chosen is not None and _unmatched(chosen.unmatched)

@@ -63,22 +63,28 @@ def extract(
     wanted: Callable[[Entry], bool] | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
+    dress_target: bool = False,
 ) -> Extracted:
     """Restore the entries that are ``wanted`` (None: all) below ``target``, which is made.
 
     Directories above them are made as they were; those that are there stay as they are. What
     else is there under a wanted name is replaced, but no directory by anything, nor anything
-    by a directory. ``jobs``: worker processes; None: one a processor. Raises CannotWrite for a
-    target that takes nothing more, SetDamaged for a catalog that cannot be read, WorkerLost.
+    by a directory. ``dress_target``: a target that was there gets the attributes of the saved
+    root too, as one that is made does. ``jobs``: worker processes; None: one a processor. Raises
+    CannotWrite for a target that takes nothing more, SetDamaged for a catalog that cannot be
+    read, WorkerLost.
     """
     try:
+        dress_target |= not target.is_dir()
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotWrite(f"{target}: {error.strerror}") from error
     count = jobs or len(os.sched_getaffinity(0))
     try:
         with SafeTree(target) as tree:
-            extraction = _Extraction(backup, tree, wanted, progress)
+            nodes = Nodes(tree)
+            plan = Plan(backup.catalog, nodes, wanted=wanted, dress_root=dress_target)
+            extraction = _Extraction(backup, nodes, plan, progress)
             try:
                 return extraction.run(count)
             except BaseException:
@@ -94,15 +100,15 @@ class _Extraction:
     def __init__(
         self,
         backup: BackupSet,
-        tree: SafeTree,
-        wanted: Callable[[Entry], bool] | None,
+        nodes: Nodes,
+        plan: Plan,
         progress: Progress | None,
     ) -> None:
         self.backup = backup
         self.catalog: Catalog = backup.catalog
-        self.tree = tree
-        self.nodes = Nodes(tree)
-        self.plan = Plan(self.catalog, self.nodes, wanted=wanted)
+        self.tree = nodes.tree
+        self.nodes = nodes
+        self.plan = plan
         self.progress = progress
         self.files = 0
         self.bytes = 0

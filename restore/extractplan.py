@@ -115,11 +115,18 @@ class Plan:
     """
 
     def __init__(
-        self, catalog: Catalog, nodes: Nodes, *, wanted: Callable[[Entry], bool] | None
+        self,
+        catalog: Catalog,
+        nodes: Nodes,
+        *,
+        wanted: Callable[[Entry], bool] | None,
+        dress_root: bool,
     ) -> None:
         self.catalog = catalog
         self.nodes = nodes
         self.wanted = wanted
+        self.dress_root = dress_root
+        """Whether the target gets the attributes of the saved root."""
         self.lost: list[Lost] = []
         self.folders = array("q")
         """Ids of the directories that get the catalog's attributes, parents before what is in
@@ -228,7 +235,8 @@ class Plan:
             level.refusal = reason(error, tree.root)
             return
         level.made = True
-        if entry is not None and (fresh or level.wanted):
+        is_kept = parent is None and not self.dress_root
+        if entry is not None and (fresh or level.wanted) and not is_kept:
             self.folders.append(entry.id if fresh else -entry.id)
 
     # All else

@@ -50,6 +50,7 @@ class Options:
     expression: str
     target: Path
     """Where to restore to, or what to compare with."""
+    in_place: bool
     jobs: int | None
     scratch: Path | None
     as_json: bool
@@ -131,6 +132,7 @@ def parse(words: Sequence[str]) -> Options:
         patterns=tuple(map(os.fsencode, patterns or ())),
         expression=given.find or "",
         target=_target(action, given.to, in_place=given.in_place),
+        in_place=given.in_place,
         jobs=given.jobs,
         scratch=None if given.scratch is None else Path(given.scratch),
         as_json=given.json,

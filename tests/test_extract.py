@@ -180,7 +180,8 @@ def test_a_second_time_over_the_first(made: SetBuilder, tmp_path: Path) -> None:
     with BackupSet.open(folder, scratch=made.folder) as backup:
         first = extract(backup, tmp_path / "out", jobs=2)
         again = extract(backup, tmp_path / "out", jobs=2)
-    assert first == again
+    assert (first.files, first.bytes) == (again.files, again.bytes)
+    assert first.is_complete
     assert again.is_complete
     assert names(tmp_path / "out/a") == ["b", "c", "l", "p"]
 
@@ -200,7 +201,7 @@ def test_what_is_made_where_acls_are_handed_down(made: SetBuilder, tmp_path: Pat
     made.parted(b"p", {4096: b"x"}, 8192)
     made.rows[-1] |= OURS
     assert run(made, tmp_path / "out").is_complete
-    for path in (tmp_path / "out", *_all(tmp_path / "out")):
+    for path in _all(tmp_path / "out"):
         assert not [name for name in os.listxattr(path) if "acl" in name]
     assert stat.S_IMODE((tmp_path / "out/fifo").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "out/f").stat().st_mode) == 0o644
@@ -593,3 +594,26 @@ def test_a_file_gets_its_name_when_its_bytes_are_there(
         events = events[16 + length :]
     assert [name for mask, name in seen if mask == moved_to] == [b"a"]
     assert [name[:7] for mask, name in seen if mask == created] == [b".mindi-"]
+
+
+# The target itself
+
+
+@pytest.mark.parametrize("dress", [False, True])
+def test_a_target_that_is_there_keeps_its_mode(
+    made: SetBuilder, tmp_path: Path, *, dress: bool
+) -> None:
+    add(made, b"a")
+    folder, _ = made.write()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out").chmod(0o700)
+    with BackupSet.open(folder, scratch=made.folder) as backup:
+        done = extract(backup, tmp_path / "out", jobs=1, dress_target=dress)
+    assert done.is_complete
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == (0o755 if dress else 0o700)
+
+
+def test_a_target_that_is_made_is_as_the_saved_root(made: SetBuilder, tmp_path: Path) -> None:
+    made.rows[0]["mode"] = stat.S_IFDIR | 0o711
+    run(made, tmp_path / "new/out")
+    assert stat.S_IMODE((tmp_path / "new/out").stat().st_mode) == 0o711
