@@ -491,6 +491,20 @@ def test_verify_after_writing(medium: Path, tree: Path) -> None:
     assert (summary["verified"]["files"], summary["verified"]["bytes"]) == (3, 9005)
 
 
+@pytest.mark.slow
+def test_words_for_one_and_for_empty_files(medium: Path, tree: Path) -> None:
+    """What is verified is as many files as the set holds."""
+    one = backup(medium, "-I", tree / "sub folder", "-V")
+    assert "holds     1 file (5 bytes)" in one.out
+    assert "verified  1 file, 5 bytes, 1 slice: all" in one.out
+    assert "of its files" not in one.out
+    (tree / "empty").touch()
+    (tree / "sub folder/three").write_bytes(b"3")
+    both = backup(medium, "-I", tree / "sub folder", "-I", tree / "empty", "-V")
+    assert "holds     2 files (1 byte)" in both.out
+    assert "verified  2 files, 1 byte, 1 slice: all" in both.out
+
+
 def test_verify_of_a_set_that_is_there(medium: Path, tree: Path) -> None:
     backup_json(medium, "-I", tree)
     backup_json(medium, "-I", tree, "-D")

@@ -47,6 +47,7 @@ def parsed(*words: str, **file: object) -> ArchiveOptions:
         ((*MAKE, "--checksum"), "--checksum is for differential sets"),
         ((*MAKE, "--parent", "x"), "--parent is for differential sets"),
         ((*MAKE, "--per-file", "--codec", "none"), "makes no difference"),
+        ((*MAKE, "--level", "9", "--codec", "none"), "--level makes no difference with --codec"),
         (("-V", "-d", "/m", "-E", "x"), "--exclude makes no difference to -V without -O"),
         (("-V", "-d", "/m", "--keep", "1"), "--keep makes no difference to -V without -O"),
         (("-V", "-d", "/m", "-3"), "--level makes no difference to -V without -O"),

@@ -38,6 +38,7 @@ from mindi.backup.selection import Choice, choose, own_paths
 from mindi.backup.summary import Summary
 from mindi.backup.verify import Verified, verify_set
 from mindi.backup.watch import NothingTaken, WatchedWalk
+from mindi.backup.words import count_words
 from mindi.mains import EXIT_INTERRUPTED, Interrupted
 from mindi.version import version
 
@@ -233,7 +234,7 @@ class Backup:
         if verified is not None and verified.damaged:
             why = "reads back damaged"
         elif warnings:
-            why = f"has {warnings:,} warning{'' if warnings == 1 else 's'}"
+            why = f"has {count_words(warnings, 'warning')}"
         if why:
             return (), (f"kept all older sets, whatever --keep says: the new set {why}",)
         return retire(self._folder, keep, written.manifest.set_id, self._display.say), ()

@@ -159,6 +159,10 @@ def resolve(
     options = ArchiveOptions(**values)
     if options.per_file and options.codec is CodecName.NONE:
         raise WrongUsage("--per-file makes no difference with --codec none")
+    # The file's level is for another codec, where the words name one.
+    levels = words if "codec" in words else values
+    if "level" in levels and options.codec is CodecName.NONE:
+        raise WrongUsage("--level makes no difference with --codec none")
     return options
 
 

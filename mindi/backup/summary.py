@@ -11,6 +11,7 @@ from archive.manifest import Covered, Kind
 from archive.writer import Written
 from mindi.backup.progress import time_words
 from mindi.backup.verify import Verified
+from mindi.backup.words import count_words
 from mindi.plainwords import printable, size_words
 from restore.words import named
 
@@ -21,6 +22,8 @@ _NAMED = 10
 _NAMED_MOUNTS = 6
 """Of those that share a reason."""
 _TITLE_COLUMNS = 10
+_TELLING = 2
+"""What is stored takes less than so many times its files, where that is worth a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,20 +111,22 @@ class Summary:
     def _lines(self) -> Iterator[str]:
         manifest = self.written.manifest
         warnings = sum(one.count for one in manifest.issues)
-        state = "complete" if not warnings else f"complete, with {_count(warnings, 'warning')}"
+        state = "complete" if not warnings else f"complete, with {count_words(warnings, 'warning')}"
         yield _line("set", f"{manifest.kind}, {state}")
         if self.parent is not None:
             yield _line("parent", printable(self.parent))
         totals = manifest.totals
         yield _line(
             "holds",
-            f"{_count(totals.files, 'file')} ({size_words(totals.bytes)}), "
-            f"{_count(totals.directories, 'directory', 'directories')}, "
-            f"{_count(totals.others, 'other')}",
+            f"{count_words(totals.files, 'file')} ({size_words(totals.bytes)}), "
+            f"{count_words(totals.directories, 'directory', 'directories')}, "
+            f"{count_words(totals.others, 'other')}",
         )
         if manifest.kind is Kind.DIFFERENTIAL or self.unchanged:
-            packed = f"{_count(totals.stored_files, 'file')} ({size_words(totals.stored_bytes)})"
-            yield _line("changed", f"{packed}; {_count(self.unchanged, 'path')} as before")
+            packed = (
+                f"{count_words(totals.stored_files, 'file')} ({size_words(totals.stored_bytes)})"
+            )
+            yield _line("changed", f"{packed}; {count_words(self.unchanged, 'path')} as before")
         yield _line("stored", self._stored())
         rate = f", {size_words(round(self.rate))}/s" if self.read_bytes else ""
         yield _line("time", time_words(self.seconds) + rate)
@@ -135,8 +140,11 @@ class Summary:
 
     def _stored(self) -> str:
         manifest = self.written.manifest
-        words = f"{size_words(manifest.slices.size)} in {_count(manifest.slices.count, 'slice')}"
-        if manifest.totals.stored_bytes:
+        words = (
+            f"{size_words(manifest.slices.size)} in {count_words(manifest.slices.count, 'slice')}"
+        )
+        # Of a few tiny files all that is stored is what is around them.
+        if manifest.slices.size < _TELLING * manifest.totals.stored_bytes:
             words += f", {manifest.slices.size / manifest.totals.stored_bytes:.1%} of its files"
         each = ", each file for itself" if manifest.per_file else ""
         words += f" ({manifest.codec.name.lower()}, level {manifest.level}{each})"
@@ -144,7 +152,7 @@ class Summary:
 
     def _issues(self) -> Iterator[str]:
         for one in self.written.manifest.issues:
-            yield _line("warning", f"{one.kind}: {_count(one.count, 'path')}")
+            yield _line("warning", f"{one.kind}: {count_words(one.count, 'path')}")
             named = [issue for issue in self.written.issues if issue.kind == one.kind][:_NAMED]
             for issue in named:
                 yield _line("", f"  {printable(_path(issue))}: {printable(issue.words)}")
@@ -172,10 +180,6 @@ def _coverage(coverage: Iterable[Covered]) -> Iterator[str]:
 
 def _line(title: str, words: str) -> str:
     return f"  {title:{_TITLE_COLUMNS}}{words}"
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def _path(issue: Issue) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from archive import verify
@@ -13,6 +14,7 @@ from archive.errors import SetDamaged
 from archive.reader import BackupSet
 from archive.writer import Progressed
 from mindi.backup.progress import Display, Expected
+from mindi.backup.words import count_words
 from mindi.plainwords import printable, size_words
 from restore import compare
 from restore.words import named
@@ -42,11 +44,11 @@ class Verified:
         """Give titles and words for people."""
         found = self.found
         state = "damaged" if self.damaged else "all digests are right"
-        slices = f"{found.slices:,} slice{'' if found.slices == 1 else 's'}"
-        words = f"{found.files:,} files, {size_words(found.bytes)}, {slices}"
+        counted = f"{count_words(found.files, 'file')}, {size_words(found.bytes)}"
+        words = f"{counted}, {count_words(found.slices, 'slice')}"
         yield "verified", f"{words}: {state}"
         counts = ", ".join(f"{count:,} {kind}" for kind, count in self.compared.counts.items())
-        words = f"{self.compared.paths:,} paths with the live ones"
+        words = f"{count_words(self.compared.paths, 'path')} with the live ones"
         yield "compared", f"{words}: {f'they differ ({counts})' if counts else 'no difference'}"
         faults = [f"{fault.path}: {fault.words}" for fault in found.faults]
         lost = [f"/{os.fsdecode(one.path)}: {one.words}" for one in found.lost]
@@ -110,9 +112,17 @@ def verify_set(
         total = verify.bytes_to_verify(backup, chain=chain)
         with _shown(display, "reading the set back", Expected(size_bytes=total)) as take:
             found = verify.verify(backup, chain=chain, jobs=jobs, progress=take)
+        # Their catalog is all that there is of them, and it is whole.
+        found = replace(found, files=found.files + _empty_files(backup))
         with _shown(display, "comparing with the live files", Expected(None, totals.bytes)) as take:
             compared = compare.compare(backup, Path("/"), jobs=jobs, progress=take, out=out)
         return Verified(backup.folder, found, compared)
+
+
+def _empty_files(backup: BackupSet) -> int:
+    query = "SELECT count(*) FROM entry WHERE mode & 61440 = ? AND size = 0"
+    (count,) = backup.catalog.connection.execute(query, (stat.S_IFREG,)).fetchone()
+    return int(count)
 
 
 @contextmanager
@@ -138,8 +148,9 @@ def _shown(
 def refuse_damage(verified: Verified) -> None:
     """Raise SetDamaged if anything of a set is other than it was written."""
     if verified.damaged:
+        lost = len(verified.found.lost)
         raise SetDamaged(
             f"{verified.path} reads back other than it was written: "
-            f"{len(verified.found.lost)} files are lost",
+            f"{count_words(lost, 'file')} {'is' if lost == 1 else 'are'} lost",
             hint="check the medium; then make a full set, on a sound one",
         )
