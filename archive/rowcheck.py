@@ -1,7 +1,8 @@
 """Checks the rows of a catalog: it may come from an enemy, and SQLite keeps any type anywhere.
 
 What passes can be used without a thought for types and ranges: paths stay below their root, names
-hold no NUL, numbers fit where the kernel takes them. What they mean together is not checked here.
+hold no NUL, numbers fit where the kernel takes them. What rows mean together is not checked here,
+but for the names of one file (``disagreement``).
 """
 
 from __future__ import annotations
@@ -52,6 +53,11 @@ _ENTRY_TYPES = tuple(
 )
 _PART_TYPES = [int, int, int, bytes, int, int]
 _FRAME_TYPES = [int] * len(Frame._fields)
+
+_OF_ONE_FILE = (
+    *("mode", "uid", "gid", "mtime_s", "mtime_ns", "size", "rdev", "target", "xattrs", "flags"),
+    *("digest", "frame", "start", "content"),
+)
 
 # The few combinations of types that rows have: to look one up is quicker than to check it.
 _known: set[tuple[type, ...]] = set()
@@ -104,6 +110,14 @@ def _check_by_kind(entry: Entry, kind: int) -> None:
         _fail(entry, "is no symbolic link and has a target")
     if not entry.path and kind != stat.S_IFDIR:
         _fail(entry, "is the root and no directory")
+
+
+def disagreement(first: Entry, other: Entry) -> str | None:
+    """Say in what two checked entries of one hard-link group differ that cannot: None: in nothing."""
+    differing = [name for name in _OF_ONE_FILE if getattr(first, name) != getattr(other, name)]
+    if not differing:
+        return None
+    return f"the catalog is wrong: two names of one file differ in {', '.join(differing)}"
 
 
 def check_part(part: Part) -> None:

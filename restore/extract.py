@@ -20,6 +20,7 @@ from archive.catalog import Catalog
 from archive.entry import Entry, tree_key
 from archive.errors import ArchiveError, CannotWrite, SetDamaged
 from archive.reader import BackupSet
+from archive.rowcheck import disagreement
 from archive.workers import Workers
 from restore.extractplan import Lost, Plan
 from restore.extractworker import Ground, work
@@ -179,7 +180,10 @@ class _Extraction:
             try:
                 if first in self.lost_ids:
                     raise Refused("it is a link of a file that could not be restored")
-                self.nodes.hard_link(entry, self._entry(first))
+                bearer = self._entry(first)
+                if (words := disagreement(bearer, entry)) is not None:
+                    raise Refused(words)
+                self.nodes.hard_link(entry, bearer)
                 self._count(1, 0)
             except (OSError, Refused) as error:
                 self._lose(entry, error)

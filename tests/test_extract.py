@@ -617,3 +617,27 @@ def test_a_target_that_is_made_is_as_the_saved_root(made: SetBuilder, tmp_path: 
     made.rows[0]["mode"] = stat.S_IFDIR | 0o711
     run(made, tmp_path / "new/out")
     assert stat.S_IMODE((tmp_path / "new/out").stat().st_mode) == 0o711
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"digest": bytes(32)},
+        {"size": 3},
+        {"uid": 77},
+        {"mode": stat.S_IFREG | 0o4755},
+        {"mode": stat.S_IFIFO | 0o644, "frame": None, "start": None, "digest": None, "size": 0},
+        {"xattrs": pack_xattr(b"user.a", b"1")},
+    ],
+    ids=repr,
+)
+def test_names_of_one_file_that_are_not_alike(
+    made: SetBuilder, tmp_path: Path, other: dict[str, object]
+) -> None:
+    add(made, b"a", b"this", link=77)
+    made.rows.append({**made.rows[-1], "path": b"b"})
+    made.rows.append({**made.rows[-1], "path": b"c", **other})
+    done = run(made, tmp_path / "out")
+    assert set(lost(done)) == {b"c"}
+    assert "two names of one file differ in " in lost(done)[b"c"]
+    assert names(tmp_path / "out") == ["a", "b"]
