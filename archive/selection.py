@@ -56,14 +56,15 @@ def parse_includes(values: Iterable[str], *, cwd: bytes) -> tuple[bytes, ...]:
 def parse_excludes(values: Iterable[str], *, cwd: bytes) -> tuple[bytes, ...]:
     """Return the patterns of ``-E`` values, split as those of ``-I``. Raises WrongUsage.
 
-    What exists under its very name is no pattern, whatever characters it has.
+    With ``/``, ``./`` or ``../`` in front it is a path; where that exists, it is no pattern,
+    whatever characters it has. All else is a pattern for any depth, wherever the command is run.
     """
     patterns = []
     for text, exists in _words(values, cwd=cwd):
-        if exists and b"/" in text:
+        if exists and text.startswith((b"/", b"./", b"../")):
             patterns.append(literal(_absolute(text, cwd=cwd)))
         elif text.startswith((b"./", b"../")):
-            patterns.append(_absolute(text, cwd=cwd))
+            patterns.append(_absolute(text, cwd=literal(cwd)))
         else:
             patterns.append(text)
     return tuple(dict.fromkeys(patterns))

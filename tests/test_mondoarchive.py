@@ -179,6 +179,22 @@ def test_what_is_in_and_what_is_out(medium: Path, tree: Path) -> None:
     assert names(medium, other, tree) == {"one", "link"}
 
 
+@pytest.mark.parametrize(
+    ("word", "left"), [("u/x", set()), ("./u/x", {"below/u/x"}), ("./u/*", {"below/u/x"})]
+)
+def test_what_is_left_out_is_the_same_wherever_one_is(
+    word: str, left: set[str], medium: Path, tmp_path: Path
+) -> None:
+    """A relative name that is there is a pattern as it is elsewhere."""
+    here = tmp_path / "he[r]e"
+    for folder in (here / "u", here / "below/u"):
+        folder.mkdir(parents=True)
+        (folder / "x").touch()
+    assert backup(medium, "-I", here, "-E", word, cwd=here).status == 0
+    found = names(medium, sets(medium)[0], here)
+    assert {path for path in found if path.endswith("x")} == left
+
+
 def test_names_with_spaces_given_one_by_one(medium: Path, tree: Path) -> None:
     backup_json(medium, "-I", tree / "sub folder")
     assert names(medium, sets(medium)[0], tree) == {"sub folder", "sub folder/three"}
