@@ -15,7 +15,6 @@ from pathlib import Path
 
 from initramfs.errors import InputError, ToolError, UsageError
 from mindi.accelerator import accelerator_for
-from mindi.plainwords import printable_lines
 from mindi.qemu import (
     SERIAL_LOG,
     Accelerator,
@@ -30,6 +29,7 @@ from mindi.qemu import (
 from mindi.verdict import Alive, Event, Verdict, judge
 from mindi.vm import QEMU_LOG, SCREEN, GuestError, Vm, last_lines, prepare
 from restore.contract import ROOT_ARGUMENT, Mode
+from restore.words import shown_lines
 
 READY_S = 45.0
 SILENCE_S = 60.0
@@ -98,7 +98,7 @@ class BootReport:
         ]
         lines += [f"  failed: {reason}" for reason in self.reasons]
         # Reasons quote the guest, which may say anything.
-        return printable_lines("\n".join(lines))
+        return shown_lines("\n".join(lines))
 
 
 def architecture_of_image(image: Path) -> Architecture:

@@ -24,9 +24,9 @@ from mindi.config import (
     read_values,
     resolve,
 )
-from mindi.plainwords import printable_lines
 from mindi.progress import Narrator, narrator
 from mindi.results import print_result
+from restore.words import shown_lines
 
 # February of 2106: what dates in an initrd (cpio's 32 bits) and on a FAT file system can say.
 _LATEST_S = 0xFFFFFFFF
@@ -62,7 +62,7 @@ class _Warnings(logging.Handler):
         self._told: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        words = printable_lines(record.getMessage())
+        words = shown_lines(record.getMessage())
         if words not in self._told:
             self._told.add(words)
             self._teller.say(words)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from initramfs.cpio import CpioMember
 from mindi.image import ON_MEDIUM, Image, open_image
-from mindi.plainwords import printable, size_words
 from mindi.record import ImageRecord
 from mindi.timeless import Timeless
 from restore.contract import IMAGE_RECORD
+from restore.words import shown_text, size_words
 
 _DATES = frozenset({"created_s"})
 
@@ -98,7 +98,8 @@ class Difference:
     def to_text(self) -> str:
         """Return the differences for a terminal; the last line is the verdict."""
         lines = [
-            f"{fact.name}: {printable(fact.one)} -> {printable(fact.other)}" for fact in self.facts
+            f"{fact.name}: {shown_text(fact.one)} -> {shown_text(fact.other)}"
+            for fact in self.facts
         ]
         signs = {"added": "+", "removed": "-"}
         for change in self.changes:
@@ -106,7 +107,7 @@ class Difference:
             how = f"{_signed(change.size_change_bytes)}"
             if sign == "~":
                 how += f", {change.what}"
-            lines.append(f"{sign} {printable(change.path)} ({how})")
+            lines.append(f"{sign} {shown_text(change.path)} ({how})")
         verdict = "equal" if self.equal else f"different ({_signed(self.size_change_bytes)})"
         return "\n".join([*lines, verdict]) + "\n"
 

@@ -17,9 +17,9 @@ from initramfs.errors import InputError
 from initramfs.microcode import is_early
 from mindi.image import Image, Medium, open_image
 from mindi.isosums import check_medium
-from mindi.plainwords import date_words, printable, size_words
 from mindi.record import ImageRecord
 from restore.contract import IMAGE_RECORD
+from restore.words import date_words, shown_text, size_words
 
 BIGGEST = 15
 
@@ -86,17 +86,17 @@ class Inspection:
         """Return the summary for a terminal."""
         record = self.record
         lines = [
-            f"{printable(str(self.path))}: {self.medium}, {size_words(self.size_bytes)}",
-            f"  made      {date_words(record.created_s)}, mindi {printable(record.mindi_version)}",
-            f"  label     {printable(record.label)}",
-            f"  kernel    {printable(record.kernel_version)} ({printable(record.architecture)})",
+            f"{shown_text(str(self.path))}: {self.medium}, {size_words(self.size_bytes)}",
+            f"  made      {date_words(record.created_s)}, mindi {shown_text(record.mindi_version)}",
+            f"  label     {shown_text(record.label)}",
+            f"  kernel    {shown_text(record.kernel_version)} ({shown_text(record.architecture)})",
             f"  selection {record.selection}, {len(record.modules)} modules",
             f"  initrd    {size_words(self.initrd_bytes)} {record.codec} (level {record.level}), "
             f"{size_words(record.size_bytes)} unpacked, {len(record.entries)} entries",
             f"  libraries {record.libraries}",
             f"  tools     {len(record.tools)}, {len(record.tools_absent)} absent",
         ]
-        lines += [f"  microcode {printable(p)} {size_words(size)}" for p, size in self.microcode]
+        lines += [f"  microcode {shown_text(p)} {size_words(size)}" for p, size in self.microcode]
         if self.verified is not None:
             lines.append(
                 f"  verified  {self.verified.entries} entries in {self.verified.frames} parts are "
@@ -113,23 +113,23 @@ class Inspection:
             for size in self.groups
         ]
         lines += ["", "biggest:"]
-        lines += [f"  {size_words(size):>10} {printable(path)}" for path, size in self.biggest]
+        lines += [f"  {size_words(size):>10} {shown_text(path)}" for path, size in self.biggest]
         return "\n".join(lines + self._lists()) + "\n"
 
     def _lists(self) -> list[str]:
         record = self.record
         lines = ["", "tools:"]
-        lines += [f"  {printable(tool.name):<20} {printable(tool.path)}" for tool in record.tools]
+        lines += [f"  {shown_text(tool.name):<20} {shown_text(tool.path)}" for tool in record.tools]
         if record.tools_absent:
             lines += ["", "absent tools (package):"]
             lines += [
-                f"  {printable(tool.name):<20} {printable(tool.package)}"
+                f"  {shown_text(tool.name):<20} {shown_text(tool.package)}"
                 for tool in record.tools_absent
             ]
         if record.firmware_absent:
             lines += ["", "absent firmware (module):"]
             lines += [
-                f"  {printable(blob.name)} ({printable(blob.module)})"
+                f"  {shown_text(blob.name)} ({shown_text(blob.module)})"
                 for blob in record.firmware_absent
             ]
         return lines

@@ -6,7 +6,7 @@ from archive.machine.layout import Layout
 from archive.machine.layoutview import mountlist, tree
 from archive.machine.probe import probe_layout
 from archive.machine.probesystem import System
-from mindi.plainwords import printable_lines
+from restore.words import shown_lines
 
 NOTHING = (
     "no disk is seen on this machine: it has none, or this is a container that is not shown any"
@@ -27,5 +27,5 @@ def layout_result(system: System, *, as_json: bool, as_mountlist: bool) -> tuple
 
 def _text(layout: Layout, *, as_mountlist: bool) -> str:
     if as_mountlist:
-        return printable_lines(mountlist(layout))
-    return printable_lines(tree(layout)) if layout.nodes else NOTHING
+        return shown_lines(mountlist(layout))
+    return shown_lines(tree(layout)) if layout.nodes else NOTHING

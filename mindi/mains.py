@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from archive.errors import ArchiveError
 from initramfs.errors import ImageError, UsageError
-from mindi.plainwords import printable_lines
+from restore.words import shown_lines
 
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
@@ -92,11 +92,11 @@ def _trace(words: Sequence[str]) -> None:
     if "--debug" in words:
         import traceback
 
-        sys.stderr.write(printable_lines(traceback.format_exc()))
+        sys.stderr.write(shown_lines(traceback.format_exc()))
 
 
 def _complain(program: str, message: str, hint: str | None) -> None:
     # Messages name files of foreign trees and images, and quote guests.
-    sys.stderr.write(f"{program}: error: {printable_lines(message)}\n")
+    sys.stderr.write(f"{program}: error: {shown_lines(message)}\n")
     if hint:
-        sys.stderr.write(f"{program}: hint: {printable_lines(hint)}\n")
+        sys.stderr.write(f"{program}: hint: {shown_lines(hint)}\n")

@@ -18,8 +18,8 @@ from initramfs.errors import ImageError
 from initramfs.rootfs import MAX_LINKS
 from mindi.image import ON_MEDIUM, Image, open_image
 from mindi.isolayout import FILE_MODE, ID_FOLDER
-from mindi.plainwords import printable, size_words
 from mindi.record import MediumFile, RecordedEntry
+from restore.words import shown_text, size_words
 
 _CLOSE_MATCHES = 5
 _UNTOLD = Because("on the medium; the image's record does not say why")
@@ -59,16 +59,16 @@ class Why:
         """Return the answers for a terminal."""
         lines: list[str] = []
         for answer in self.answers:
-            arrow = f" -> {printable(answer.target)}" if answer.target is not None else ""
+            arrow = f" -> {shown_text(answer.target)}" if answer.target is not None else ""
             size = f"  {size_words(answer.size_bytes)}" if stat.S_ISREG(answer.mode) else ""
-            lines.append(f"{printable(answer.path)}{arrow}{size}")
+            lines.append(f"{shown_text(answer.path)}{arrow}{size}")
             if answer.source is not None:
-                lines.append(f"    from {printable(answer.source)}")
-            lines += [f"    {printable(str(reason))}" for reason in answer.chain]
+                lines.append(f"    from {shown_text(answer.source)}")
+            lines += [f"    {shown_text(str(reason))}" for reason in answer.chain]
             others = answer.because[1:]
             if others:
                 lines.append("  also:")
-                lines += [f"    {printable(str(reason))}" for reason in others]
+                lines += [f"    {shown_text(str(reason))}" for reason in others]
         return "\n".join(lines) + "\n"
 
     def to_json(self) -> dict[str, object]:

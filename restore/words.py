@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 
 
 def text_of(name: bytes) -> str:
@@ -25,6 +26,11 @@ def shown_text(text: str) -> str:
     return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
 
 
+def shown_lines(text: str) -> str:
+    """Return words as ``shown_text`` does, but keep their lines and the room of their tabs."""
+    return "\n".join(shown_text(line) for line in text.expandtabs().split("\n"))
+
+
 def _escaped(letter: str) -> str:
     handler = "surrogateescape" if "\udc80" <= letter <= "\udcff" else "surrogatepass"
     return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", handler))
@@ -42,7 +48,7 @@ def named(key: str, name: bytes) -> dict[str, str]:
 def size_words(size_bytes: float) -> str:
     """Return a size such as ``17 bytes``, ``4.6 MB``; the units are powers of 1000."""
     if size_bytes < 1000:
-        return f"{size_bytes:.0f} bytes"
+        return f"{size_bytes:.0f} byte{'' if size_bytes == 1 else 's'}"
     size = float(size_bytes)
     for unit in ("kB", "MB"):
         size /= 1000
@@ -56,3 +62,11 @@ def duration_words(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def date_words(seconds: int) -> str:
+    """Return a date and time, in UTC; the number itself where no calendar has it."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds} s"

@@ -206,7 +206,7 @@ def test_a_report_says_why_it_failed() -> None:
 
 def test_what_a_guest_says_does_not_steer_the_terminal() -> None:
     report = replace(failed_report(), reasons=("tool x failed: \x1b[2J\x9b31mfine",))
-    assert "failed: tool x failed: \\x1b[2J\\x9b31mfine" in report.to_text()
+    assert "failed: tool x failed: \\x1b[2J\\xc2\\x9b31mfine" in report.to_text()
 
 
 def test_a_report_is_json() -> None:

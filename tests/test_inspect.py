@@ -16,8 +16,8 @@ from mindi.diff import diff
 from mindi.image import open_image
 from mindi.inspect import Group, group_of, inspect
 from mindi.isolayout import KERNEL_PATH
-from mindi.plainwords import printable, size_words
 from mindi.why import NotInImage, why
+from restore.words import shown_text, size_words
 from tests.support.initrds import (
     SEED,
     TIMESTAMP_S,
@@ -468,7 +468,7 @@ def test_the_json_of_diff_has_its_keys(image: Path, other: Path) -> None:
 
 
 def test_a_hostile_name_does_not_reach_the_terminal() -> None:
-    assert printable("a\x1b[2Jb\udcff\n") == "a\\x1b[2Jb\\udcff\\n"
+    assert shown_text("a\x1b[2Jb\udcff\n") == "a\\x1b[2Jb\\xff\\x0a"
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_the_screen_fits(width: int) -> None:
     assert "50%" in first
     assert figures.startswith("50.0 MB")
     assert len(figures) <= max(width, len("50.0 MB"))
-    assert path == "/usr/bad\\nname"
+    assert path == "/usr/bad\\x0aname"
     assert len(first) <= max(width, len("saving   50%  about 1:05 min left"))
 
 

@@ -42,9 +42,7 @@ def test_many_small_files_count_by_their_number() -> None:
     display = Display(stream, "comparing", total=(1_000_000, 1000), unit="paths", clock=clock)
     clock.now += 10
     display(500_000, 1)
-    assert (
-        stream.getvalue() == "comparing: 500,000 paths, 1 bytes of 1.0 kB, 0 bytes/s, 0:10 left\n"
-    )
+    assert stream.getvalue() == "comparing: 500,000 paths, 1 byte of 1.0 kB, 0 bytes/s, 0:10 left\n"
 
 
 def test_nobody_knows_how_much_there_is() -> None:

@@ -12,7 +12,7 @@ from archive.errors import SetDamaged
 from archive.manifest import Kind, Manifest, Selected, read_manifest
 from archive.setfolder import MANIFEST, chain
 from mindi.backup.progress import Expected
-from mindi.plainwords import size_words
+from restore.words import size_words
 
 _LOOKED_AT = 10
 _SMALLEST = 5

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from archive.writer import Progressed
-from mindi.plainwords import printable, printable_lines, size_words
+from restore.words import shown_lines, shown_text, size_words
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -131,7 +131,7 @@ class Display:
 
     def show(self, words: str) -> None:
         """Show one line that matters."""
-        self._write(f"mondoarchive: {printable_lines(words)}\n")
+        self._write(f"mondoarchive: {shown_lines(words)}\n")
 
     def tell(self, words: str) -> None:
         """Show one line that is good to know."""
@@ -193,7 +193,7 @@ class Plain(Display):
 
     def line(self, reading: Reading) -> str:
         """Return a state as a line."""
-        where = f": {printable(reading.path)}" if reading.path else ""
+        where = f": {shown_text(reading.path)}" if reading.path else ""
         return f"mondoarchive: {_words(reading)}{where}\n"
 
 
@@ -235,7 +235,7 @@ class Rich(Display):
             super().show(words)
             return
         self._live.console.print(
-            f"mondoarchive: {printable_lines(words)}", highlight=False, markup=False
+            f"mondoarchive: {shown_lines(words)}", highlight=False, markup=False
         )
 
     def tell(self, words: str) -> None:
@@ -299,7 +299,7 @@ def screen(title: str, reading: Reading, width: int) -> tuple[str, ...]:
             first = f"{title}  {'━' * full}{'╌' * (room - full)} {reading.fraction:4.0%}"
     if reading.remaining_s is not None:
         first += f"  about {time_words(reading.remaining_s)} left"
-    return first, _numbers(reading, width), printable(reading.path)
+    return first, _numbers(reading, width), shown_text(reading.path)
 
 
 def _numbers(reading: Reading, width: int) -> str:

@@ -12,8 +12,7 @@ from archive.writer import Written
 from mindi.backup.progress import time_words
 from mindi.backup.verify import Verified
 from mindi.backup.words import count_words
-from mindi.plainwords import printable, size_words
-from restore.words import named
+from restore.words import named, shown_text, size_words
 
 EXIT_COMPLETE = 0
 EXIT_WARNINGS = 1
@@ -106,7 +105,7 @@ class Summary:
 
     def to_text(self) -> str:
         """Return it for people."""
-        return "\n".join((printable(os.fspath(self.written.path)), *self._lines()))
+        return "\n".join((shown_text(os.fspath(self.written.path)), *self._lines()))
 
     def _lines(self) -> Iterator[str]:
         manifest = self.written.manifest
@@ -114,7 +113,7 @@ class Summary:
         state = "complete" if not warnings else f"complete, with {count_words(warnings, 'warning')}"
         yield _line("set", f"{manifest.kind}, {state}")
         if self.parent is not None:
-            yield _line("parent", printable(self.parent))
+            yield _line("parent", shown_text(self.parent))
         totals = manifest.totals
         yield _line(
             "holds",
@@ -136,7 +135,7 @@ class Summary:
             yield from (_line(title, words) for title, words in self.verified.lines())
         if self.removed:
             yield _line("removed", ", ".join(self.removed))
-        yield from (_line("note", printable(note)) for note in self.notes)
+        yield from (_line("note", shown_text(note)) for note in self.notes)
 
     def _stored(self) -> str:
         manifest = self.written.manifest
@@ -155,7 +154,7 @@ class Summary:
             yield _line("warning", f"{one.kind}: {count_words(one.count, 'path')}")
             named = [issue for issue in self.written.issues if issue.kind == one.kind][:_NAMED]
             for issue in named:
-                yield _line("", f"  {printable(_path(issue))}: {printable(issue.words)}")
+                yield _line("", f"  {shown_text(_path(issue))}: {shown_text(issue.words)}")
             if one.count > len(named):
                 yield _line("", f"  and {one.count - len(named):,} more")
 
@@ -164,7 +163,7 @@ def _coverage(coverage: Iterable[Covered]) -> Iterator[str]:
     """Say which filesystems were taken, and of the others why not, those of one reason together."""
     groups: dict[tuple[bool, str], list[str]] = {}
     for covered in coverage:
-        name = printable(covered.mount_point)
+        name = shown_text(covered.mount_point)
         if covered.taken:
             name = f"{name} ({covered.filesystem})"
         groups.setdefault((covered.taken, covered.why), []).append(name)
@@ -174,7 +173,7 @@ def _coverage(coverage: Iterable[Covered]) -> Iterator[str]:
         if len(names) > _NAMED_MOUNTS:
             words += f" and {len(names) - _NAMED_MOUNTS} more"
         if not taken or why != "taken":
-            words += f": {printable(why)}"
+            words += f": {shown_text(why)}"
         yield _line("taken" if taken else "left out", words)
 
 

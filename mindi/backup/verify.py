@@ -15,9 +15,8 @@ from archive.reader import BackupSet
 from archive.writer import Progressed
 from mindi.backup.progress import Display, Expected
 from mindi.backup.words import count_words
-from mindi.plainwords import printable, size_words
 from restore import compare
-from restore.words import named
+from restore.words import named, shown_text, size_words
 
 _NAMED = 10
 
@@ -58,14 +57,14 @@ class Verified:
         ]
         for title, texts in (("damaged", faults), ("lost", lost), ("differs", differences)):
             for text in texts[:_NAMED]:
-                yield title, printable(text)
+                yield title, shown_text(text)
             if len(texts) > _NAMED:
                 yield title, f"and {len(texts) - _NAMED:,} more"
 
     def to_text(self) -> str:
         """Return it for people."""
         lines = (f"  {title:10}{words}" for title, words in self.lines())
-        return "\n".join((printable(os.fspath(self.path)), *lines))
+        return "\n".join((shown_text(os.fspath(self.path)), *lines))
 
     def to_json(self) -> dict[str, object]:
         """Return it for programs; docs/commands.md has the keys."""

@@ -12,7 +12,7 @@ from archive.selection import Selection
 from archive.walk import Found, Walk
 from mindi.backup.asked import Asked
 from mindi.backup.progress import Display
-from mindi.plainwords import printable
+from restore.words import shown_text
 
 _LOOK_EVERY = 1024
 _NAMED = 5
@@ -58,7 +58,7 @@ class WatchedWalk(Walk):
         if len(self._missing) < self._asked:
             return
         reasons = [
-            printable(f"/{os.fsdecode(issue.path)}: {issue.words}")
+            shown_text(f"/{os.fsdecode(issue.path)}: {issue.words}")
             for issue in self.issues[:_NAMED]
         ]
         raise NothingTaken(
