@@ -127,7 +127,7 @@ HOSTILE = {
     "patterns-of-stars": plainly(fields=[("selection.exclude", ["/**a*" * 15 + "\x01"])]),
     "a-pattern-of-sets": plainly(fields=[("selection.exclude", ["[\x01-\u03e0]" * 200_000])]),
     "very-many-patterns": plainly(
-        fields=[("selection.exclude", [f"{n}*" for n in range(200_000)])]
+        fields=[("selection.exclude", [f"{n}*" for n in range(60_000)])]
     ),
     "a-path-of-a-million-names": plainly(fields=[("selection.include", ["/" + "a/" * 10**6])]),
     "there-and-back": plainly(fields=[("selection.include", ["/" + "a/b/../" * 10**5])]),

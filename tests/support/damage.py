@@ -290,7 +290,8 @@ def harm_file(path: Path, dice: Dice) -> str:
 def left(sample: Sample, folder: Path) -> set[bytes]:
     """Return the paths of which all bytes are still somewhere in their slices.
 
-    What has no mark of its own counts only where it was, or behind its own header.
+    What has no mark of its own counts only where it was, behind its own header, or before the
+    one of another entry.
     """
     before: dict[Path, bytes] = {}
     after: dict[Path, bytes] = {}
@@ -309,4 +310,6 @@ def _is_left(need: Need, before: bytes, after: bytes) -> bool:
     wanted = before[need.low : need.high]
     if after[need.low : need.high] == wanted:
         return True
-    return before[need.head : need.high] in after
+    if before[need.head : need.high] in after:
+        return True
+    return need.is_plain and len(wanted) >= NOTABLE and wanted + b"0707" in after
