@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from archive.errors import WrongUsage
+from archive.version import VERSION
 
 PROGRAM = "mondorestore"
 
@@ -38,6 +39,8 @@ class Action(enum.Enum):
 
 
 _RESTORING = frozenset({Action.SELECT, Action.ALL})
+_WITH_PATTERNS = frozenset({Action.LIST, Action.SELECT})
+_HELP = f"`{PROGRAM} --help` shows what there is; a pattern that begins with a dash goes behind --"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser that raises instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
-        raise WrongUsage(message, hint=f"`{PROGRAM} --help` shows what there is")
+        raise WrongUsage(message, hint=_HELP)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -89,7 +92,12 @@ def make_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--find", metavar="REGEX", help="list the paths in which the regular expression is found"
     )
-    what.add_argument("--select", nargs="+", metavar="PATTERN", help="restore what matches")
+    what.add_argument(
+        "--select",
+        nargs="*",
+        metavar="PATTERN",
+        help="restore what matches; a pattern that begins with a dash goes behind --",
+    )
     what.add_argument("--all", action="store_true", help="restore everything")
     what.add_argument(
         "--compare",
@@ -113,23 +121,29 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but what matters")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
 def parse(words: Sequence[str]) -> Options:
     """Return what the words ask for. Raises WrongUsage."""
-    given = make_parser().parse_args(words)
+    given, patterns = _parsed(words)
     action = _action(given)
     if not given.source:
         raise WrongUsage("no set is named", hint="--from FOLDER")
     if given.jobs is not None and given.jobs < 1:
         raise WrongUsage(f"--jobs {given.jobs}: at least one is needed")
-    patterns = given.list if action is Action.LIST else given.select
+    if action in _WITH_PATTERNS:
+        patterns = [*getattr(given, action.value), *patterns]
+    elif patterns:
+        raise WrongUsage(f"unrecognized arguments: {' '.join(patterns)}", hint=_HELP)
+    if action is Action.SELECT and not patterns:
+        raise WrongUsage("argument --select: expected at least one argument", hint=_HELP)
     return Options(
         action=action,
         source=Path(given.source),
-        patterns=tuple(map(os.fsencode, patterns or ())),
+        patterns=tuple(map(os.fsencode, patterns)),
         expression=given.find or "",
         target=_target(action, given.to, in_place=given.in_place),
         in_place=given.in_place,
@@ -138,6 +152,20 @@ def parse(words: Sequence[str]) -> Options:
         as_json=given.json,
         quiet=given.quiet,
     )
+
+
+def _parsed(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Return what options say, and the patterns that stand behind other options or behind --."""
+    words = list(words)
+    behind: list[str] = []
+    if "--" in words:
+        at = words.index("--")
+        words, behind = words[:at], words[at + 1 :]
+    given, more = make_parser().parse_known_args(words)
+    unknown = [word for word in more if word.startswith("-") and word != "-"]
+    if unknown:
+        raise WrongUsage(f"unrecognized arguments: {' '.join(unknown)}", hint=_HELP)
+    return given, more + behind
 
 
 def _action(given: argparse.Namespace) -> Action:
