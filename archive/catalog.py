@@ -51,6 +51,7 @@ CREATE TABLE issue (path BLOB NOT NULL, kind TEXT NOT NULL, words TEXT NOT NULL)
 
 ENTRY_COLUMNS = ", ".join(Entry._fields)
 _PUT_ENTRY = f"INSERT INTO entry VALUES ({', '.join('?' * len(Entry._fields))})"  # noqa: S608
+_OTHER_COPY = "take the set from another copy of it; do not use one of unknown origin"
 _PUT_PART = "INSERT INTO part VALUES (?, ?, ?, ?, ?, ?)"
 _PUT_FRAME = "INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?, ?)"
 
@@ -147,17 +148,39 @@ class Catalog:
 
     def entries(self, *, where: str = "1", values: tuple[object, ...] = ()) -> Iterator[Entry]:
         """Give entries in the order of the tree, all or those of an SQL condition of ours."""
+        for entry, fault in self.judged(where=where, values=values):
+            if fault is not None:
+                raise SetDamaged(fault, hint=_OTHER_COPY)
+            yield entry
+
+    def judged(
+        self, *, where: str = "1", values: tuple[object, ...] = ()
+    ) -> Iterator[tuple[Entry, str | None]]:
+        """Give entries as ``entries`` does, and what is wrong with each: what is goes by unused.
+
+        Raises SetDamaged where nothing can be read any more.
+        """
         query = f"SELECT {ENTRY_COLUMNS} FROM entry WHERE {where} ORDER BY id"  # noqa: S608
-        last_id, last_key = -1, b""
+        last_id = -1
+        last_key: bytes | None = None
         for row in self._rows(query, values):
             entry = Entry._make(row)
-            check_entry(entry)
-            key = tree_key(entry.path)
             # A damaged B-tree can lead in rings: then this is what ends the walk.
-            if entry.id <= last_id or (key <= last_key and last_id >= 0):
+            if type(entry.id) is not int or entry.id <= last_id:
                 raise SetDamaged(f"{self.path} is damaged: entry {entry.id} is not in order")
+            try:
+                check_entry(entry)
+            except SetDamaged as error:
+                last_id = entry.id
+                yield entry, error.message
+                continue
+            key = tree_key(entry.path)
+            if last_key is not None and key <= last_key:
+                last_id = entry.id
+                yield entry, f"the catalog is wrong: entry {entry.id} is not in order"
+                continue
             last_id, last_key = entry.id, key
-            yield entry
+            yield entry, None
 
     def find(self, path: bytes) -> Entry | None:
         """Return the entry of a path, in some twenty steps: the ids are in the tree's order."""
@@ -165,7 +188,8 @@ class Catalog:
         low, high = self._ends()
         while low <= high:
             middle = (low + high) // 2
-            found = next(self.entries(where="id >= ?", values=(middle,)), None)
+            behind = self.judged(where="id >= ?", values=(middle,))
+            found = next((entry for entry, fault in behind if fault is None), None)
             if found is None:
                 high = middle - 1
             elif found.path == path:

@@ -113,7 +113,7 @@ def _check_by_kind(entry: Entry, kind: int) -> None:
 
 
 def disagreement(first: Entry, other: Entry) -> str | None:
-    """Say in what two checked entries of one hard-link group differ that cannot: None: in nothing."""
+    """Say in what two checked entries of one hard-link group differ and cannot; None: nothing."""
     differing = [name for name in _OF_ONE_FILE if getattr(first, name) != getattr(other, name)]
     if not differing:
         return None

@@ -16,6 +16,7 @@ from types import FrameType
 
 from archive.errors import ArchiveError
 from restore.options import PROGRAM, parse
+from restore.output import writing
 from restore.words import shown_text
 
 EXIT_BUG = 70
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except ArchiveError as error:
+        _give_up_output()
         _trace(words)
         _complain("error", error.message)
         if error.hint:
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except BrokenPipeError:
         # Who read the list has seen enough; nothing is left to be said to him at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return EXIT_INTERRUPTED
     except KeyboardInterrupt:
         _complain("error", "interrupted")
@@ -61,8 +63,17 @@ def _run(words: list[str]) -> int:
     from restore.deeds import do  # what --help need not wait for
 
     code = do(options)
-    sys.stdout.flush()
+    with writing():
+        sys.stdout.flush()
     return code
+
+
+def _give_up_output() -> None:
+    """Write what standard output still takes; the interpreter is not to fail over the rest."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Warnings(logging.Handler):

@@ -16,8 +16,9 @@ from archive.selection import swap_files
 from archive.verify import Verified, bytes_to_verify, verify
 from restore.compare import Compared, compare
 from restore.extract import Extracted, extract
-from restore.listing import Matching, line, record
+from restore.listing import Matching, line, record, xattrs_fault
 from restore.options import PROGRAM, Action, Options
+from restore.output import writing
 from restore.patterns import Chosen
 from restore.progress import Display
 from restore.words import named, shown, shown_text, size_words
@@ -34,15 +35,26 @@ SELECT (SELECT total(size) FROM entry WHERE content IS NULL) + (SELECT total(siz
 def do(options: Options) -> int:
     """Do what is asked for; return the exit code. Raises ArchiveError."""
     with BackupSet.open(options.source, scratch=options.scratch) as backup:
-        match options.action:
-            case Action.LIST | Action.FIND:
-                return _list(options, backup)
-            case Action.SELECT | Action.ALL:
-                return _restore(options, backup)
-            case Action.COMPARE:
-                return _compare(options, backup)
-            case Action.VERIFY:
-                return _verify(options, backup)
+        try:
+            return _do(options, backup)
+        except SetDamaged as error:
+            folder, unpacked = str(backup.folder), str(backup.catalog.path)
+            error.message = error.message.replace(unpacked, f"the catalog of {folder}")
+            if folder not in error.message:
+                error.message = f"{folder}: {error.message}"
+            raise
+
+
+def _do(options: Options, backup: BackupSet) -> int:
+    match options.action:
+        case Action.LIST | Action.FIND:
+            return _list(options, backup)
+        case Action.SELECT | Action.ALL:
+            return _restore(options, backup)
+        case Action.COMPARE:
+            return _compare(options, backup)
+        case Action.VERIFY:
+            return _verify(options, backup)
 
 
 def _say(options: Options, words: str) -> None:
@@ -55,8 +67,14 @@ def _insist(words: str) -> None:
     sys.stderr.write(f"{PROGRAM}: {words}\n")
 
 
+def _write(text: str) -> None:
+    """Write to standard output. Raises CannotWrite, BrokenPipeError."""
+    with writing():
+        sys.stdout.write(text)
+
+
 def _print_json(held: object) -> None:
-    sys.stdout.write(json.dumps(held, sort_keys=False) + "\n")
+    _write(json.dumps(held, sort_keys=False) + "\n")
 
 
 def _display(
@@ -92,12 +110,20 @@ def _list(options: Options, backup: BackupSet) -> int:
         wanted = Matching(options.expression)
     elif options.patterns:
         wanted = chosen = Chosen(options.patterns, backup.catalog)
-    count = 0
-    write = sys.stdout.write
-    for entry in backup.catalog.entries():
-        if wanted is None or wanted(entry):
-            write(f"{json.dumps(record(entry)) if options.as_json else line(entry)}\n")
+    count = damaged = 0
+    for entry, fault in backup.catalog.judged():
+        if fault is None and (wanted is None or wanted(entry)):
+            _write(f"{json.dumps(record(entry)) if options.as_json else line(entry)}\n")
             count += 1
+            fault = xattrs_fault(entry)
+        if fault is not None:
+            _insist(f"damaged: {shown_text(fault)}")
+            damaged += 1
+    if damaged:
+        raise SetDamaged(
+            f"{backup.folder}: the catalog is wrong in {damaged:,} entries, which are named above",
+            hint="everything else is listed; take the set from another copy of it",
+        )
     if options.action is Action.FIND and not count:
         _insist(f"nothing in the set matches {shown_text(options.expression)}")
         return EXIT_WARNINGS
@@ -121,6 +147,14 @@ def _restore(options: Options, backup: BackupSet) -> int:
             progress=display,
             dress_target=options.in_place,
         )
+    except KeyboardInterrupt:
+        display.close()
+        _insist(
+            f"unfinished: {shown_text(str(options.target))} has {display.files:,} files; others, "
+            "further names of files, and owner, mode and times of directories are not restored"
+        )
+        _insist("running the same command again is safe: it replaces what is there")
+        raise
     finally:
         display.close()
     lacking = chosen is not None and _unmatched(chosen.unmatched)
@@ -150,7 +184,7 @@ def _restored(
     return {
         "set": _text(folder),
         "target": _text(options.target),
-        "complete": done.is_complete,
+        "complete": done.is_complete and not (chosen is not None and chosen.unmatched),
         "files": done.files,
         "directories": done.folders,
         "bytes": done.bytes,
@@ -188,7 +222,7 @@ def _compare(options: Options, backup: BackupSet) -> int:
     else:
         for path, kind, words in found.differences:
             more = f" ({shown_text(words)})" if words else ""
-            sys.stdout.write(f"{kind.value:10} {shown(b'/' + path)}{more}\n")
+            _write(f"{kind.value:10} {shown(b'/' + path)}{more}\n")
     state = ", ".join(f"{number:,} {kind.value}" for kind, number in found.counts.items())
     words = f"{found.paths:,} paths, {size_words(found.bytes)} of files"
     _say(options, f"compared {words}: {state or 'all is as it was saved'}")
@@ -232,10 +266,11 @@ def _verify(options: Options, backup: BackupSet) -> int:
         for fault in found.faults:
             what = "missing" if fault.is_missing else "damaged"
             words = f"{what:10} {shown_text(str(fault.path))}: {shown_text(fault.words)}"
-            sys.stdout.write(f"{words}\n")
+            _write(f"{words}\n")
         for lost in found.lost:
-            sys.stdout.write(f"{'lost':10} {shown(b'/' + lost.path)}: {shown_text(lost.words)}\n")
-    sys.stdout.flush()
+            _write(f"{'lost':10} {shown(b'/' + lost.path)}: {shown_text(lost.words)}\n")
+    with writing():
+        sys.stdout.flush()
     words = f"{found.files:,} files, {size_words(found.bytes)}, in {found.slices:,} slices"
     _say(options, f"read back and found right: {words}")
     if found.is_sound:

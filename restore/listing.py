@@ -9,7 +9,7 @@ import time
 
 from archive.attributes import unpack_xattrs
 from archive.entry import Entry, unsigned64
-from archive.errors import WrongUsage
+from archive.errors import SetDamaged, WrongUsage
 from restore.words import named, shown, text_of
 
 _TYPES = {
@@ -74,9 +74,24 @@ def record(entry: Entry) -> dict[str, object]:
     if entry.digest is not None and entry.content is None:
         held["sha256"] = entry.digest.hex()
     if entry.xattrs is not None:
-        names = (name for name, _ in unpack_xattrs(entry.xattrs))
-        held["xattrs"] = [name.decode("utf-8", "replace") for name in names]
+        try:
+            names = [name for name, _ in unpack_xattrs(entry.xattrs)]
+        except SetDamaged:
+            held["xattrs"] = None
+        else:
+            held["xattrs"] = [name.decode("utf-8", "replace") for name in names]
     return held
+
+
+def xattrs_fault(entry: Entry) -> str | None:
+    """Say what is wrong with the extended attributes of an entry."""
+    if entry.xattrs is None:
+        return None
+    try:
+        unpack_xattrs(entry.xattrs)
+    except SetDamaged as error:
+        return f"/{text_of(entry.path)}: {error.message}"
+    return None
 
 
 class Matching:

@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ import pytest
 from archive.codec import Codec, Packing
 from archive.reader import BackupSet
 from tests.support.backup import save
+from tests.support.sets import SetBuilder
 from tests.support.snapshot import differences, snapshot
 from tests.support.tools import require_tool
 
@@ -112,6 +114,31 @@ def test_patterns(
     assert listed(original[1], *patterns) == expected
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--list", "--", "-dash"], ["-dash"]),
+        (["--list", "-q", "hosts"], ["etc/hosts"]),
+        (["--list", "star", "-q", "hosts"], ["etc/hosts", "star"]),
+        (["--list", "star", "-q", "--", "-dash", "hosts"], ["-dash", "etc/hosts", "star"]),
+        (["--list", "--", "--"], ["--"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_patterns_behind_options(tmp_path: Path, words: list[str], expected: list[str]) -> None:
+    tree = tmp_path / "tree"
+    (tree / "etc").mkdir(parents=True)
+    for name in ("-dash", "etc/hosts", "star", "--"):
+        (tree / name).touch()
+    save(tree, tmp_path / "set")
+    done = mondorestore("--from", tmp_path / "set", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split(" /", 1)[1] for line in done.stdout.splitlines()] == expected
+    selected = ["--to", tmp_path / "out", "--select", *words[1:]]
+    assert mondorestore("--from", tmp_path / "set", *selected).returncode == 0
+    assert all((tmp_path / "out" / name).exists() for name in expected)
+
+
 def test_the_root_is_everything(original: tuple[Path, Path]) -> None:
     assert listed(original[1], "/") == listed(original[1])
 
@@ -198,6 +225,14 @@ def test_some_comes_back_with_its_directories(original: tuple[Path, Path], tmp_p
     assert done.returncode == 0
     found = snapshot(tmp_path / "out")
     assert found.keys() == {b".", b"etc", b"etc/ssh", b"etc/ssh/hosts", b"usr", b"usr/zone"}
+
+
+def test_patterns_that_match_nothing_are_not_complete(
+    original: tuple[Path, Path], tmp_path: Path
+) -> None:
+    words = ("--select", "/nothing", "--to", tmp_path / "out", "--json", "-q")
+    done = mondorestore("--from", original[1], *words)
+    assert (done.returncode, json.loads(done.stdout)["complete"]) == (1, False)
 
 
 def test_quiet_says_nothing(original: tuple[Path, Path], tmp_path: Path) -> None:
@@ -385,6 +420,76 @@ def test_compare_with_what_is_no_directory(original: tuple[Path, Path], tmp_path
     assert done.returncode == 4
 
 
+# Sets that an enemy made, or that are damaged
+
+
+def hostile(tmp_path: Path, *rows: tuple[bytes, dict[str, object]]) -> Path:
+    """Return the folder of a set of small files of which rows are wrong."""
+    made = SetBuilder(tmp_path / "set")
+    made.row(b"", stat.S_IFDIR | 0o755)
+    for path, wrong in rows:
+        made.row(path, stat.S_IFREG | 0o644)
+        made.rows[-1] |= wrong
+    return made.write()[0]
+
+
+@pytest.mark.parametrize("json_too", [(), ("--json",)], ids=["lines", "json"])
+@pytest.mark.parametrize(
+    ("path", "wrong", "words"),
+    [
+        (b"../../evic", {}, "leads out of the tree"),
+        (b"b", {"mode": 0o644}, "out of range"),
+        (b"b", {"xattrs": b"\0\x09cut"}, "/b: "),
+    ],
+    ids=["path", "mode", "xattrs"],
+)
+def test_list_names_what_is_wrong_and_goes_on(
+    tmp_path: Path, path: bytes, wrong: dict[str, object], words: str, json_too: tuple[str, ...]
+) -> None:
+    folder = hostile(tmp_path, (b"a", {}), (path, wrong), (b"z", {}))
+    for patterns in ((), ("z",)):
+        done = mondorestore("--from", folder, "--list", *patterns, *json_too)
+        if patterns == ("z",) and "xattrs" in wrong:
+            assert done.returncode == 0
+        else:
+            assert done.returncode == 4
+            assert re.search(f"^mondorestore: damaged: .*{words}", done.stderr, re.MULTILINE)
+            assert f"error: {folder}: the catalog is wrong in 1 entries" in done.stderr
+        assert "/z" in done.stdout
+        assert "/a" in done.stdout or patterns == ("z",)
+
+
+def test_compare_names_the_set_that_is_wrong(tmp_path: Path) -> None:
+    folder = hostile(tmp_path, (b"a", {}), (b"../../evic", {}))
+    (tmp_path / "tree").mkdir()
+    done = mondorestore("--from", folder, "--compare", "--to", tmp_path / "tree")
+    assert done.returncode == 4
+    assert f"error: {folder}: the catalog " in done.stderr or f"of {folder}" in done.stderr
+
+
+# Standard output
+
+
+def to_full(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "restore.cli", *words]
+    with Path("/dev/full").open("w") as full:
+        return subprocess.run(
+            argv, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False
+        )
+
+
+@pytest.mark.parametrize("action", ["--list", "--compare", "--verify", "--all"])
+def test_an_output_that_is_full(original: tuple[Path, Path], tmp_path: Path, action: str) -> None:
+    to = {"--compare": ("--to", tmp_path), "--all": ("--to", tmp_path / "out")}.get(action, ())
+    done = to_full("--from", original[1], action, "--json", *to, "-q")
+    assert done.returncode == 5
+    lines = done.stderr.splitlines()
+    assert lines[0] == (
+        "mondorestore: error: standard output cannot be written: No space left on device"
+    )
+    assert len(lines) == 2
+
+
 # Verifying
 
 
@@ -450,6 +555,9 @@ def test_a_copy_of_the_catalog_will_do(original: tuple[Path, Path], tmp_path: Pa
         (["--from", "x", "--list", "--jobs", "0"], "at least one is needed"),
         (["--from", "x", "--list", "--jobs", "many"], "invalid int value"),
         (["--from", "x", "--lst"], "unrecognized arguments: --lst"),
+        (["--from", "x", "--list", "-x"], "unrecognized arguments: -x"),
+        (["--from", "x", "--verify", "y"], "unrecognized arguments: y"),
+        (["--from", "x", "--verify", "--", "-y"], "unrecognized arguments: -y"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -537,15 +645,38 @@ def test_an_interrupted_run_says_so_and_leaves_no_process(
         time.sleep(0.005)
     os.kill(process.pid, number)
     _, words = process.communicate(timeout=60)
-    assert (process.returncode, words) in {
-        (130, "mondorestore: error: interrupted\n"),
-        (0, words),  # it was quicker
-    }
+    if process.returncode:  # else it was quicker
+        assert process.returncode == 130
+        assert words.endswith("mondorestore: error: interrupted\n")
     assert list(scratch.iterdir()) == []
     deadline = time.monotonic() + 20
     while left := living(process.pid):
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_an_interrupted_restore_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    for name in range(40):
+        (tmp_path / f"tree/{name}").write_bytes(os.urandom(1 << 20) * 3)
+    save(tmp_path / "tree", tmp_path / "set")
+    out = tmp_path / "out"
+    words = ("--from", tmp_path / "set", "--all", "--to", out, "-q", "--jobs", "1")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "restore.cli", *words], stderr=subprocess.PIPE, text=True
+    )
+    while not (out.is_dir() and list(out.iterdir())) and process.poll() is None:
+        time.sleep(0.001)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    if process.returncode:  # else it was quicker
+        first, second, last = said.splitlines()
+        assert first.startswith(f"mondorestore: unfinished: {out} has ")
+        assert second.startswith("mondorestore: running the same command again is safe")
+        assert last == "mondorestore: error: interrupted"
+    assert mondorestore(*words).returncode == 0
+    assert {path.name for path in out.iterdir()} == {str(number) for number in range(40)}
 
 
 def test_progress_on_a_terminal(original: tuple[Path, Path], tmp_path: Path) -> None:
