@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from archive.version import VERSION
 from initramfs.codec import Codec
 from initramfs.compress import default_level
 from initramfs.errors import OutputError, UsageError
@@ -35,7 +36,6 @@ from mindi.record import (
 from mindi.sources import Sources, find_sources
 from mindi.spec import ImageSpec, Output, Selection
 from mindi.tools import BootFirmware
-from mindi.version import version
 from restore.contract import Mode
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _record(
 ) -> ImageRecord:
     return make_record(
         composition.closure,
-        mindi_version=version(),
+        mindi_version=VERSION,
         created_s=spec.timestamp_s,
         architecture=composition.architecture,
         kernel_version=sources.kernel.version,

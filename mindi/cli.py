@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from archive.version import VERSION
 from initramfs.errors import UsageError
 from mindi.config import SETTINGS, SYSTEM_FILE, Setting, did_you_mean, parse_path
 from mindi.mains import Parser, run_main
@@ -154,9 +155,7 @@ def _dispatch(words: list[str]) -> int:
     top, each = parsers()
     arguments, rest = top.parse_known_args(words)
     if arguments.version:
-        from mindi.version import version
-
-        sys.stdout.write(f"mindi {version()}\n")
+        sys.stdout.write(f"mindi {VERSION}\n")
         return 0
     if arguments.command is None:
         top.print_help()

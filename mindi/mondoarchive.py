@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from archive.errors import WrongUsage
+from archive.version import VERSION
 from mindi.backup.options import PROGRAM, TABLE, make_parser, read_table, read_words, resolve
 from mindi.config import SYSTEM_FILE, did_you_mean, read_document
 from mindi.mains import Manner, run_main
@@ -25,9 +26,7 @@ def _run(words: list[str]) -> int:
     arguments, rest = parser.parse_known_args(words)
     given = vars(arguments)
     if given.pop("version", False):
-        from mindi.version import version
-
-        sys.stdout.write(f"{PROGRAM} {version()}\n")
+        sys.stdout.write(f"{PROGRAM} {VERSION}\n")
         return 0
     if rest:
         known = re.findall(r"--[a-z][a-z-]+", parser.format_help())

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from archive.errors import WrongUsage
 from archive.version import VERSION
+from archive.version import VERSION
 
 PROGRAM = "mondorestore"
 
@@ -121,6 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but what matters")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

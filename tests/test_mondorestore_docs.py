@@ -17,7 +17,7 @@ from tests.test_mondorestore import mondorestore
 
 PAGE = (Path(__file__).parent.parent / "docs/commands.md").read_text()
 [SECTION] = [part for part in PAGE.split("\n## ")[1:] if part.startswith("`mondorestore`")]
-EVERYWHERE = {"-h", "--help", "--json", "-q", "--quiet", "--debug"}
+EVERYWHERE = {"-h", "--help", "--json", "-q", "--quiet", "--debug", "--version"}
 
 
 def keys(value: object) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import restore
+from archive.version import VERSION
 from initramfs.closure import ClosureBuilder
 from initramfs.libraries import Libraries
 from initramfs.rootfs import Root
@@ -99,6 +100,11 @@ def save_some(folder: Path) -> Path:
 def mondorestore(python: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
     argv = [python, "-I", "-S", "-m", "restore.cli", *words]
     return subprocess.run(argv, capture_output=True, text=True, env={}, timeout=60)
+
+
+def test_mondorestore_knows_its_version(python: Path) -> None:
+    done = mondorestore(python, "--version")
+    assert (done.returncode, done.stdout) == (0, f"mondorestore {VERSION}\n"), done.stderr
 
 
 def test_mondorestore_restores_with_what_travels_alone(python: Path, tmp_path: Path) -> None:

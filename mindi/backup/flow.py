@@ -24,6 +24,7 @@ from archive.setfolder import (
     new_partial,
     remove_leftovers,
 )
+from archive.version import VERSION
 from archive.walk import Walk
 from archive.writer import Order, Parent, Written, write_set
 from initramfs.errors import ImageError
@@ -40,7 +41,6 @@ from mindi.backup.verify import Verified, verify_set
 from mindi.backup.watch import NothingTaken, WatchedWalk
 from mindi.backup.words import count_words
 from mindi.mains import EXIT_INTERRUPTED, Interrupted
-from mindi.version import version
 
 _OF_MEDIA = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO),
@@ -248,7 +248,7 @@ class Backup:
             by_content=self._options.checksum,
             selection=choice.selected,
             host=platform.node(),
-            tool_version=version(),
+            tool_version=VERSION,
         )
 
     def _begin(self, partial: Partial | None) -> Partial:
