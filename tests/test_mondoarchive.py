@@ -294,7 +294,7 @@ def test_what_may_not_be_read_is_a_warning(medium: Path, tree: Path) -> None:
     ran = backup(medium, "-I", tree, before=bound())
     assert ran.status == 1
     assert "full, complete, with 1 warning" in ran.out
-    assert f"{tree}/bad\\nname: Permission denied" in ran.out
+    assert f"{tree}/bad\\x0aname: Permission denied" in ran.out
     assert "bad\nname" not in names(medium, sets(medium)[0], tree)
 
 
