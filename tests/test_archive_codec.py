@@ -288,6 +288,7 @@ def test_an_xz_frame_that_wants_a_huge_dictionary_is_damaged() -> None:
     assert verdict(Codec.XZ, bytes(frame), len(TEXT), address_space=100 << 20) == "damaged"
 
 
+@pytest.mark.slow
 @every_compression
 def test_the_highest_level_stays_within_200_mib(codec: Codec) -> None:
     """VmHWM and not ru_maxrss, which a program inherits from the one that started it."""

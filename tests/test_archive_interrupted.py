@@ -134,6 +134,7 @@ def test_nothing_of_an_unfinished_set_looks_whole(model: Path, folder: Path) -> 
         assert newest.folder.name == str(sets[-1])
 
 
+@pytest.mark.slow
 def test_resume_keeps_the_slices_that_are_whole(model: Path, folder: Path) -> None:
     interrupted(model, folder)
     kept = whole_slices(folder)
@@ -151,6 +152,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.slow
 def test_resume_after_the_tree_changed(tree: Path, folder: Path) -> None:
     interrupted(tree, folder)
     mutations.apply(os.fsencode(tree), CHANGES)
@@ -276,6 +278,7 @@ def children() -> list[int]:
     return [int(word) for word in text.split()]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_ends_the_run(model: Path, folder: Path) -> None:
     sets = chain(folder)
     before = set(children())

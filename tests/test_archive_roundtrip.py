@@ -74,6 +74,7 @@ def test_a_differential_of_such_a_tree_comes_back(tree: Path, room: Path, packin
         assert_restored(tree, saved.path, room / "out")
 
 
+@pytest.mark.slow
 def test_holes_are_neither_stored_nor_filled(tree: Path, room: Path) -> None:
     saved = save(tree, room / "set")
     assert saved.manifest.slices.raw_size < 200 << 20
@@ -143,6 +144,7 @@ def test_an_attribute_of_64_kib_comes_back(room: Path) -> None:
         subprocess.run(["umount", room / "memory"], check=True)
 
 
+@pytest.mark.slow
 def test_slices_are_the_same_whatever_the_number_of_workers(tree: Path, room: Path) -> None:
     one = save(tree, room / "one", jobs=1).path / "slices"
     three = save(tree, room / "three", jobs=3).path / "slices"

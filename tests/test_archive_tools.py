@@ -209,6 +209,7 @@ def test_a_whole_set_comes_back_with_nothing_of_ours(
     assert allocated_bytes(out / "large" / "all hole") == 0
 
 
+@pytest.mark.slow
 def test_a_chain_comes_back_with_nothing_of_ours(large: Path, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     subprocess.run(["cp", "-a", large, tree], check=True)

@@ -76,6 +76,7 @@ def test_it_is_the_same_whether_it_was_compiled_before_or_not(source: Source) ->
     assert made(source) == before
 
 
+@pytest.mark.slow
 def test_several_processes_make_what_one_makes(tmp_path: Path) -> None:
     sources = []
     for number in range(6):

@@ -507,6 +507,7 @@ for one in compared(*map(pathlib.Path, sys.argv[1:])).differences:
 # All that is hard
 
 
+@pytest.mark.slow
 def test_a_torture_tree_and_its_restored_copy(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()

@@ -46,6 +46,7 @@ def needs(image: dict[str, Content], *paths: str) -> list[str]:
     return list(missing_needs(image, paths, machine="EM_AARCH64", directories=DIRECTORIES))
 
 
+@pytest.mark.slow
 def test_the_architecture_is_recorded(arm64: Path) -> None:
     assert open_image(arm64).record.architecture == "aarch64"
 
@@ -122,6 +123,7 @@ def armed(armed_tree: Armed) -> Armed:
     return armed_tree
 
 
+@pytest.mark.slow
 def test_nothing_of_a_root_is_run(armed: Armed, tmp_path: Path) -> None:
     image = open_image(build(armed.root, tmp_path / "initrd.img"))
     assert {tool.name for tool in image.record.tools} >= {"bash", "mke2fs"}

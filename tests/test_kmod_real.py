@@ -177,6 +177,7 @@ def _needs(modules_dep: bytes) -> dict[str, frozenset[str]]:
     return {path: frozenset(needs.split()) for path, _, needs in lines}
 
 
+@pytest.mark.slow
 def test_modprobe_in_the_image_inserts_all_that_is_needed(
     bare: ModuleTree, generic: tuple[Chosen, ...], image: Path
 ) -> None:
