@@ -353,6 +353,7 @@ def test_a_differential_holds_what_changed(medium: Path, tree: Path) -> None:
     assert content(medium, differential, tree / "sub folder/three") == b"three"
 
 
+@pytest.mark.slow
 def test_a_differential_is_against_the_newest_full_set(medium: Path, tree: Path) -> None:
     for words in ((), ("-D",), (), ("-D",), ("-D",)):
         backup_json(medium, "-I", tree, *words)
@@ -362,6 +363,7 @@ def test_a_differential_is_against_the_newest_full_set(medium: Path, tree: Path)
     ]
 
 
+@pytest.mark.slow
 def test_a_differential_against_a_parent_by_name(medium: Path, tree: Path) -> None:
     backup_json(medium, "-I", tree)
     backup_json(medium, "-I", tree, "-D")
@@ -432,6 +434,7 @@ def test_a_damaged_parent_is_an_error(medium: Path, tree: Path) -> None:
 # Keeping
 
 
+@pytest.mark.slow
 def test_keep_removes_whole_chains_only(medium: Path, tree: Path) -> None:
     for words in ((), ("-D",), (), ("-D",)):
         backup_json(medium, "-I", tree, *words)
@@ -443,6 +446,7 @@ def test_keep_removes_whole_chains_only(medium: Path, tree: Path) -> None:
     assert hidden(medium) == []
 
 
+@pytest.mark.slow
 def test_keep_never_takes_the_parent_of_the_new_set(medium: Path, tree: Path) -> None:
     backup_json(medium, "-I", tree)
     backup_json(medium, "-I", tree)
@@ -814,6 +818,7 @@ def interrupt(
     return run.returncode, err
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed(medium: Path, tree: Path) -> None:
     slow_tree(tree)
     status, err = interrupt(medium, "-I", tree, "-A", TELL, number=signal.SIGTERM)
@@ -834,6 +839,7 @@ def test_interrupted_and_resumed(medium: Path, tree: Path) -> None:
     assert hidden(medium) == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_told(medium: Path, tree: Path) -> None:
     slow_tree(tree)
     status, err = interrupt(medium, "-I", tree, number=signal.SIGKILL, worker=True)
@@ -850,6 +856,7 @@ def test_killed_before_anything_was_written(medium: Path, tree: Path) -> None:
     assert (sets(medium), hidden(medium)) == (["20200101T000000Z-full"], [])
 
 
+@pytest.mark.slow
 def test_killed_and_begun_anew(medium: Path, tree: Path) -> None:
     backup_json(medium, "-I", tree)
     slow_tree(tree)
@@ -876,6 +883,7 @@ def test_what_killed_runs_left_elsewhere_goes(medium: Path, tree: Path, tmp_path
     assert left == ["mondoarchive-used", "mondoarchive-young"]
 
 
+@pytest.mark.slow
 def test_a_resumed_differential_keeps_its_parent(medium: Path, tree: Path) -> None:
     backup_json(medium, "-I", tree)
     parent, *_ = sets(medium)
