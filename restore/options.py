@@ -12,7 +12,6 @@ from typing import NoReturn
 
 from archive.errors import WrongUsage
 from archive.version import VERSION
-from archive.version import VERSION
 
 PROGRAM = "mondorestore"
 
@@ -108,6 +107,12 @@ def make_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--verify", action="store_true", help="read the set back, and its parents: every digest"
     )
+    _add_manner(parser)
+    return parser
+
+
+def _add_manner(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where and how something is done."""
     parser.add_argument(
         "--to", metavar="DIR", help="where to restore to (/etc/x comes to DIR/etc/x)"
     )
@@ -123,9 +128,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but what matters")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
 
 
 def parse(words: Sequence[str]) -> Options:
