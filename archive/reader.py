@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -13,48 +12,45 @@ from archive.catalog import Catalog
 from archive.catalogfile import load_catalog
 from archive.codec import Packing
 from archive.entry import Entry, digest_of_parts
-from archive.errors import CannotWrite, ParentMissing, SetDamaged
+from archive.errors import ParentMissing, SetDamaged
 from archive.frames import FrameReader, Member
 from archive.headers import entry_name, part_name
 from archive.manifest import Manifest, read_manifest
+from archive.scratch import scratch_folder
 from archive.setfolder import MANIFEST, chain
 
 MAX_MEMBERS = 100_000
 """A chain longer than this is none."""
+_SCRATCH = "mindi-set-"
+_ROOM = (
+    "a catalog is to be unpacked there: make room, or name another folder (--scratch, --tmp-dir)"
+)
 
 
 class BackupSet:
     """An open set. Use as a context manager: what was unpacked of it goes at the end."""
 
-    def __init__(self, folder: Path, manifest: Manifest, catalog: Catalog, scratch: Path) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, catalog: Catalog, room: ExitStack) -> None:
         self.folder = folder
         self.manifest = manifest
         self.catalog = catalog
-        self._scratch = scratch
+        self._room = room
         self._members: tuple[Member, ...] | None = None
 
     @classmethod
     def open(cls, path: Path, *, scratch: Path | None = None) -> BackupSet:
         """Open the set of a folder, or the newest set of a prefix's folder.
 
-        Its catalog is unpacked below ``scratch``, by default below the system's folder for
-        temporary files, and removed by ``close``. Parents are not looked for before ``members``
+        Its catalog is unpacked below ``scratch``, by default below $TMPDIR or /var/tmp,
+        and removed by ``close``. Parents are not looked for before ``members``
         is asked for. Raises SetDamaged, CannotWrite.
         """
         folder = set_folder(path)
         manifest = read_manifest(folder / MANIFEST)
-        try:
-            own = Path(tempfile.mkdtemp(prefix="mindi-", dir=scratch))
-        except OSError as error:
-            raise CannotWrite(
-                f"no room to unpack a catalog: {scratch or tempfile.gettempdir()}: {error.strerror}"
-            ) from error
-        try:
+        with ExitStack() as room:
+            own = room.enter_context(scratch_folder(scratch, prefix=_SCRATCH, hint=_ROOM))
             catalog = Catalog.open_read(load_catalog(folder, manifest, own))
-        except BaseException:
-            shutil.rmtree(own, ignore_errors=True)
-            raise
-        return cls(folder, manifest, catalog, own)
+            return cls(folder, manifest, catalog, room.pop_all())
 
     def __enter__(self) -> BackupSet:
         return self
@@ -70,7 +66,7 @@ class BackupSet:
     def close(self) -> None:
         """Remove what was unpacked."""
         self.catalog.connection.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._room.close()
 
     @property
     def members(self) -> tuple[Member, ...]:

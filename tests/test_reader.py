@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -174,7 +176,7 @@ def test_nothing_is_left_behind_by_a_failure(tmp_path: Path) -> None:
 
 def test_no_scratch_is_said(tmp_path: Path) -> None:
     folder, _ = full(tmp_path)
-    with pytest.raises(CannotWrite, match="no room to unpack"):
+    with pytest.raises(CannotWrite, match="no temporary files can be kept in"):
         BackupSet.open(folder, scratch=tmp_path / "missing")
 
 
@@ -235,6 +237,7 @@ NUMBERS = st.sampled_from([-1, 0, 1, 2, 511, 1 << 31, 1 << 32, (1 << 63) - 1, -(
 VALUES = st.none() | NUMBERS | st.integers(-99, 99) | st.floats() | st.text() | st.binary()
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(COLUMNS), VALUES, st.booleans()), min_size=1, max_size=4))
 def test_any_values_in_a_catalog_are_read_or_refused(
@@ -272,3 +275,21 @@ def test_an_empty_file_needs_no_place(tmp_path: Path) -> None:
     builder = SetBuilder(tmp_path)
     builder.row(b"empty", FILE, digest=hashlib.sha256().digest())
     assert read(builder.write()[0]) == {b"empty": b""}
+
+
+def test_scratch_of_killed_runs_goes(tmp_path: Path) -> None:
+    folder, _ = SetBuilder(tmp_path / "set").write()
+    scratch = tmp_path / "scratch"
+    for name in ("mindi-set-killed", "mindi-set-used", "mindi-set-young", "mindi-other"):
+        (scratch / name).mkdir(parents=True)
+        (scratch / name / "catalog").touch()
+        if name != "mindi-set-young":
+            os.utime(scratch / name, (0, 0))
+    used = os.open(scratch / "mindi-set-used", os.O_RDONLY)
+    try:
+        fcntl.flock(used, fcntl.LOCK_EX)
+        BackupSet.open(folder, scratch=scratch).close()
+    finally:
+        os.close(used)
+    left = sorted(path.name for path in scratch.iterdir())
+    assert left == ["mindi-other", "mindi-set-used", "mindi-set-young"]
