@@ -477,6 +477,15 @@ def test_keep_removes_nothing_where_the_new_set_has_warnings(medium: Path, tree:
     assert sets(medium)[:1] == before
 
 
+def test_keep_does_not_mind_what_vanished(medium: Path, tree: Path, tmp_path: Path) -> None:
+    backup_json(medium, "-I", tree)
+    (tmp_path / "list").write_text(f"{tree}\n{tree}/gone\n")
+    ran = backup(medium, "-J", tmp_path / "list", "--keep", "1")
+    assert ran.status == 1
+    assert "vanished" in ran.out
+    assert len(sets(medium)) == 1
+
+
 @pytest.mark.parametrize("given", [b"", b"\n\n"], ids=["empty", "lines"])
 def test_an_empty_list_makes_no_set(given: bytes, medium: Path, tree: Path) -> None:
     """It is what a find that failed leaves: no older set may go for it."""

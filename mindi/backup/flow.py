@@ -13,6 +13,7 @@ from pathlib import Path
 
 from archive.codec import Codec, Packing
 from archive.errors import ArchiveError, CannotRead, CannotWrite, SetDamaged, WrongUsage
+from archive.issues import IssueKind
 from archive.manifest import Kind
 from archive.mounts import read_mounts
 from archive.partial import is_packed_as
@@ -47,6 +48,10 @@ _OF_MEDIA = {
     *(errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOTCONN, errno.EREMOTEIO),
 }
 """What a medium answers that is full or gone."""
+
+
+_OF_LIFE = frozenset({IssueKind.CHANGED, IssueKind.VANISHED})
+"""Nearly every backup of a system at work has such files; they are no reason to keep old sets."""
 
 
 class Backup:
@@ -229,7 +234,8 @@ class Backup:
         keep = self._options.keep
         if keep is None:
             return (), ()
-        warnings = sum(issue.count for issue in written.manifest.issues)
+        missed = (issue for issue in written.manifest.issues if issue.kind not in _OF_LIFE)
+        warnings = sum(issue.count for issue in missed)
         why = ""
         if verified is not None and verified.damaged:
             why = "reads back damaged"
