@@ -6,6 +6,7 @@ nothing is kept but SQLite's page cache.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -227,6 +228,21 @@ class Catalog:
             check_frame(frame)
             return frame
         return None
+
+    def slices(self) -> Iterator[tuple[int, int, bytes]]:
+        """Give number, size and SHA-256 of the set's own slices."""
+        for row in self._rows("SELECT number, size, sha256 FROM slice ORDER BY number"):
+            if tuple(map(type, row)) != (int, int, bytes):
+                raise SetDamaged(f"{self.path} is damaged: its table of slices is")
+            number, size, sha256 = row
+            yield number, size, sha256
+
+    def total(self, query: str, values: tuple[object, ...] = ()) -> int:
+        """Return the sum that a query of ours gives, 0 where it is no number that can be."""
+        for (value,) in self._rows(query, values):
+            if isinstance(value, float | int) and math.isfinite(value):
+                return int(value)
+        return 0
 
     def members(self, *, limit: int) -> list[str]:
         """Return the ids of this set, its parent, its parent's parent, ..., at most ``limit``."""

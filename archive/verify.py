@@ -112,7 +112,7 @@ def verify(
 
 def bytes_to_verify(backup: BackupSet, *, chain: bool = False) -> int:
     """Return how many bytes ``verify`` will have reported at its end: some less for hard links."""
-    return int(backup.catalog.connection.execute(_TOTAL, (chain,)).fetchone()[0])
+    return backup.catalog.total(_TOTAL, (chain,))
 
 
 class _Run:
@@ -148,10 +148,7 @@ class _Run:
             self._faults.append(Fault(folder, False, error.message))
 
     def _learn(self, member: int, catalog: Catalog) -> None:
-        for row in catalog.connection.execute("SELECT number, size, sha256 FROM slice"):
-            number, size, sha256 = row
-            if (type(number), type(size), type(sha256)) != (int, int, bytes):
-                raise SetDamaged(f"{catalog.path} is damaged: its table of slices is")
+        for number, size, sha256 in catalog.slices():
             self._slices[member, number] = (size, sha256)
 
     def tasks(self) -> Iterator[Task]:

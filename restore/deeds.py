@@ -87,8 +87,8 @@ def _display(
 def _whole(backup: BackupSet) -> tuple[int, int]:
     """Return how many paths a set has, and bytes of files without their holes."""
     totals = backup.manifest.totals
-    (size,) = backup.catalog.connection.execute(_DATA).fetchone()
-    return totals.files + totals.directories + totals.others, int(size)
+    size = backup.catalog.total(_DATA)
+    return totals.files + totals.directories + totals.others, size
 
 
 def _unmatched(patterns: Iterable[bytes]) -> bool:

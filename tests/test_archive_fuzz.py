@@ -126,9 +126,7 @@ HOSTILE = {
     "a-pattern-of-stars": plainly(fields=[("selection.exclude", ["*?" * 15 + "\x01"])]),
     "patterns-of-stars": plainly(fields=[("selection.exclude", ["/**a*" * 15 + "\x01"])]),
     "a-pattern-of-sets": plainly(fields=[("selection.exclude", ["[\x01-\u03e0]" * 200_000])]),
-    "very-many-patterns": plainly(
-        fields=[("selection.exclude", [f"{n}*" for n in range(60_000)])]
-    ),
+    "very-many-patterns": plainly(fields=[("selection.exclude", [f"{n}*" for n in range(60_000)])]),
     "a-path-of-a-million-names": plainly(fields=[("selection.include", ["/" + "a/" * 10**6])]),
     "there-and-back": plainly(fields=[("selection.include", ["/" + "a/b/../" * 10**5])]),
 }

@@ -208,3 +208,23 @@ def test_random_bytes_in_a_catalog_crash_nothing(
     except AssertionError:
         # A path that is not found again: its own row is sound, the order of others is not.
         pass
+
+
+def test_slices_and_totals_are_told(database: Path) -> None:
+    with Catalog.open_read(database) as catalog:
+        assert [number for number, _, _ in catalog.slices()] == [1]
+        assert catalog.total("SELECT total(number) FROM slice") == 1
+
+
+@pytest.mark.parametrize("value", [float("inf"), "text", None], ids=repr)
+def test_a_total_that_is_no_number_is_none(database: Path, value: object) -> None:
+    with Catalog.open_read(database) as catalog:
+        assert catalog.total("SELECT ?", (value,)) == 0
+
+
+@pytest.mark.parametrize("column", ["size", "sha256"])
+def test_a_wrong_row_of_a_slice_is_refused(database: Path, column: str) -> None:
+    with Catalog.open_write(database) as catalog:
+        catalog.connection.execute(f"UPDATE slice SET {column} = 'text'")  # noqa: S608
+        with pytest.raises(SetDamaged, match="slices"):
+            list(catalog.slices())

@@ -112,7 +112,7 @@ def _check_whole(member: Member, manifest: Manifest, catalog: Catalog) -> None:
     for fault in catalog_faults(member.folder, manifest):
         raise SetDamaged(fault)
     count = size = 0
-    for number, expected in catalog.connection.execute("SELECT number, size FROM slice"):
+    for number, expected, _ in catalog.slices():
         path = slice_path(member.folder, number, member.suffix)
         try:
             found = path.stat().st_size

@@ -120,8 +120,7 @@ def verify_set(
 
 def _empty_files(backup: BackupSet) -> int:
     query = "SELECT count(*) FROM entry WHERE mode & 61440 = ? AND size = 0"
-    (count,) = backup.catalog.connection.execute(query, (stat.S_IFREG,)).fetchone()
-    return int(count)
+    return backup.catalog.total(query, (stat.S_IFREG,))
 
 
 @contextmanager
