@@ -24,7 +24,7 @@ from restore.extract import extract
 from tests.support.damage import Sample, harm_file, harm_slices, left, samples
 from tests.support.snapshot import differences, snapshot
 
-EXAMPLES = int(os.environ.get("MINDI_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("MINDI_EXAMPLES", "15"))
 PACKINGS = {
     f"{codec.name.lower()}{'-per-file' if per_file else ''}": Packing(codec, 1, per_file)
     for codec in Codec
