@@ -641,9 +641,9 @@ def test_an_interrupted_run_says_so_and_leaves_no_process(
         text=True,
         start_new_session=True,
     )
-    while not list(scratch.glob("*/*.sqlite")):
+    while process.poll() is None and not list(scratch.glob("*/*.sqlite")):
         time.sleep(0.005)
-    os.kill(process.pid, number)
+    process.send_signal(number)
     _, words = process.communicate(timeout=60)
     if process.returncode:  # else it was quicker
         assert process.returncode == 130
