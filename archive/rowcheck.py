@@ -54,10 +54,11 @@ _ENTRY_TYPES = tuple(
 _PART_TYPES = [int, int, int, bytes, int, int]
 _FRAME_TYPES = [int] * len(Frame._fields)
 
-_OF_ONE_FILE = (
+OF_ONE_FILE = (
     *("mode", "uid", "gid", "mtime_s", "mtime_ns", "size", "rdev", "target", "xattrs", "flags"),
     *("digest", "frame", "start", "content"),
 )
+"""Columns in which all names of one hard-linked file are alike."""
 
 # The few combinations of types that rows have: to look one up is quicker than to check it.
 _known: set[tuple[type, ...]] = set()
@@ -114,7 +115,7 @@ def _check_by_kind(entry: Entry, kind: int) -> None:
 
 def disagreement(first: Entry, other: Entry) -> str | None:
     """Say in what two checked entries of one hard-link group differ and cannot; None: nothing."""
-    differing = [name for name in _OF_ONE_FILE if getattr(first, name) != getattr(other, name)]
+    differing = [name for name in OF_ONE_FILE if getattr(first, name) != getattr(other, name)]
     if not differing:
         return None
     return f"the catalog is wrong: two names of one file differ in {', '.join(differing)}"

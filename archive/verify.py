@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 
 from archive.catalog import Catalog
 from archive.catalogfile import catalog_faults
-from archive.entry import Frame, digest_of_parts, tree_key
+from archive.entry import Entry, Frame, digest_of_parts, tree_key
 from archive.errors import SetDamaged
 from archive.manifest import read_manifest
 from archive.reader import BackupSet
 from archive.regular import open_descriptor
+from archive.rowcheck import OF_ONE_FILE
 from archive.setfolder import CATALOG, CATALOG_COPY, MANIFEST
 from archive.slicecheck import Checked, Fault, Ground, Piece, Task, check_slice
 from archive.workers import Workers
@@ -48,6 +49,13 @@ _NOWHERE = (
     "mode & 61440 = 32768 AND frame IS NULL AND content IS NULL"
     " AND (size > 0 OR digest IS NOT NULL AND digest IS NOT ?)"
 )
+_UNLIKE = f"""
+id IN (
+    WITH first AS (SELECT link, min(id) AS id FROM entry WHERE link IS NOT NULL GROUP BY link)
+    SELECT e.id FROM entry e JOIN first f ON f.link = e.link JOIN entry b ON b.id = f.id
+    WHERE e.id <> f.id AND ({" OR ".join(f"b.{name} IS NOT e.{name}" for name in OF_ONE_FILE)})
+)
+"""  # noqa: S608 names of ours
 _TYPES = (int, int, int, int, int, bytes, int)
 _SHAPES = {(*_TYPES, int), (*_TYPES, type(None))}
 _EMPTY = hashlib.sha256().digest()
@@ -211,10 +219,13 @@ class _Run:
 
     def result(self) -> Verified:
         """Check the rest, and name what is lost."""
-        lost = dict(self._named())
-        for entry in self._catalog.entries(where=_NOWHERE, values=(_EMPTY,)):
+        lost = dict(self._wrong())
+        lost.update(self._named())
+        for entry in self._sound(_NOWHERE, (_EMPTY,)):
             lost[entry.path] = "the catalog does not say where its bytes are"
-        for entry in self._catalog.entries(where="content IS NOT NULL"):
+        for entry in self._sound(_UNLIKE):
+            lost[entry.path] = "the catalog is wrong: it is no name of the file that it is one of"
+        for entry in self._sound("content IS NOT NULL"):
             parts = self._catalog.parts(entry.content or 0)
             if digest_of_parts((p.offset, p.size, p.digest) for p in parts) != entry.digest:
                 lost[entry.path] = "the catalog's list of its parts is not what its digest says"
@@ -228,13 +239,25 @@ class _Run:
             lost=tuple(Lost(path, lost[path]) for path in sorted(lost, key=tree_key)),
         )
 
+    def _wrong(self) -> Iterator[tuple[bytes, str]]:
+        """Name the entries that no writer makes: a restore does not take them."""
+        for entry, fault in self._catalog.judged():
+            if fault is not None:
+                is_path = isinstance(entry.path, bytes)
+                yield (entry.path if is_path else b"entry %d" % entry.id), fault
+
+    def _sound(self, where: str, values: tuple[object, ...] = ()) -> Iterator[Entry]:
+        for entry, fault in self._catalog.judged(where=where, values=values):
+            if fault is None:
+                yield entry
+
     def _named(self) -> Iterator[tuple[bytes, str]]:
         for column, lost in (("id", dict(self._lost)), ("content", self._lost_contents)):
             numbers = sorted(lost)
             for start in range(0, len(numbers), _AT_ONCE):
                 some = tuple(numbers[start : start + _AT_ONCE])
                 where = f"{column} IN ({', '.join('?' * len(some))})"
-                for entry in self._catalog.entries(where=where, values=some):
+                for entry in self._sound(where, some):
                     key = entry.id if column == "id" else entry.content
                     yield entry.path, lost[key or 0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import shutil
@@ -302,3 +303,28 @@ def test_an_impossible_frame_loses_its_files(tmp_path: Path) -> None:
     builder.frames[0] = (*builder.frames[0][:4], 1 << 50, 1 << 50, 5)
     folder, _ = builder.write()
     assert lost(verified(folder)) == {b"file"}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"path": b"c"}, set()),
+        ({"path": b"c", "digest": bytes(32)}, {b"c"}),
+        ({"path": b"c", "uid": 77}, {b"c"}),
+        ({"path": b"../../c", "link": None}, {b"../../c"}),
+    ],
+    ids=["alike", "other bytes", "another owner", "a path that leads out"],
+)
+def test_names_that_a_restore_does_not_take_are_lost(
+    tmp_path: Path, change: dict[str, object], named: set[bytes]
+) -> None:
+    builder = SetBuilder(tmp_path / "set")
+    builder.row(b"", 0o040755)
+    digest = hashlib.sha256(b"data").digest()
+    builder.row(
+        b"a", 0o100644, size=4, digest=digest, frame=builder.frame(b"data"), start=0, link=7
+    )
+    builder.rows.append({**builder.rows[-1], "path": b"b"})
+    builder.rows.append({**builder.rows[-1], **change})
+    folder, _ = builder.write()
+    assert lost(verified(folder)) == named == lost_by_restore(folder, tmp_path / "out")
