@@ -104,7 +104,7 @@ def test_a_filesystem_is_mounted_by_its_uuid(guest: Vm) -> None:
 
 def test_a_disk_that_goes_and_comes_loses_and_gets_its_names(guest: Vm) -> None:
     device = ask(guest, "readlink -f /sys/block/vda/device/..").text.strip()
-    gone = f"echo 1 >{device}/remove; {until(f'[ ! -e /dev/disk/by-uuid/{UUID} ]')}"
+    gone = f"echo 1 >{device}/remove; {until(f'[ ! -L /dev/disk/by-uuid/{UUID} ]')}"
     assert ask(guest, gone, timeout_s=SETTLE_S).status == 0
     back = f"echo 1 >/sys/bus/pci/rescan; {until(f'[ -b /dev/disk/by-uuid/{UUID} ]')}"
     assert ask(guest, back, timeout_s=SETTLE_S).status == 0
