@@ -281,9 +281,10 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, BLOB_BYTES)
     connection.executescript("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")
     if mode != "ro":
+        # A write-ahead log would need locks; a rollback journal costs what is only added nothing.
         connection.executescript(
             "PRAGMA page_size = 8192; PRAGMA locking_mode = EXCLUSIVE;"
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16000;"
+            "PRAGMA journal_mode = DELETE; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16000;"
         )
     return connection
 

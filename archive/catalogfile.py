@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import zstandard
 
+from archive.catalog import Catalog
 from archive.catalogmerge import merge
 from archive.errors import CannotWrite, SetDamaged
 from archive.manifest import CatalogFile, Manifest
@@ -39,7 +40,8 @@ def store_catalog(db: Path, folder: Path) -> CatalogFile:
     Raises CannotWrite.
     """
     try:
-        _settle(db)
+        with Catalog.open_write(db) as catalog:
+            catalog.settle()
         with (
             db.open("rb") as source,
             _created(folder / CATALOG) as first,
@@ -114,16 +116,6 @@ class _Twice:
             file.write(data)
         self.digest.update(data)
         self.size += len(data)
-
-
-def _settle(db: Path) -> None:
-    """Bring the write-ahead log into the database, which may then be read from any medium."""
-    connection = sqlite3.connect(db.absolute(), isolation_level=None)
-    try:
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
-        connection.execute("PRAGMA journal_mode = DELETE").fetchall()
-    finally:
-        connection.close()
 
 
 def _created(path: Path) -> BinaryIO:

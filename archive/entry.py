@@ -60,6 +60,11 @@ class Entry(NamedTuple):
     """Of a file kept in parts (large or sparse): a number of the table ``part``."""
 
     @property
+    def time_ns(self) -> int:
+        """Both parts of the mtime as one number; SQLite has none so large."""
+        return self.mtime_s * 1_000_000_000 + self.mtime_ns
+
+    @property
     def kind(self) -> int:
         """The type bits of the mode (stat.S_IFREG, ...)."""
         return stat.S_IFMT(self.mode)

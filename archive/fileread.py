@@ -75,7 +75,7 @@ def is_cached(descriptor: int, offset: int = 0) -> bool:
 
 def as_found(item: Item) -> os.stat_result:
     """Return the state of a path as it was found; its ctime is one that never is."""
-    times = {"st_mtime_ns": item.mtime_s * 1_000_000_000 + item.mtime_ns, "st_ctime_ns": UNSETTLED}
+    times = {"st_mtime_ns": item.time_ns, "st_ctime_ns": UNSETTLED}
     whole = (item.mode, item.inode, item.st_dev, item.nlink, item.uid, item.gid, item.size)
     return os.stat_result((*whole, 0, item.mtime_s, 0), {**times, "st_rdev": item.rdev})
 
@@ -105,7 +105,7 @@ def is_as_found(found: os.stat_result, item: Item) -> bool:
         and found.st_dev == item.st_dev
         and found.st_size == item.size
         and found.st_ctime_ns == item.ctime_ns
-        and found.st_mtime_ns == item.mtime_s * 1_000_000_000 + item.mtime_ns
+        and found.st_mtime_ns == item.time_ns
     )
 
 

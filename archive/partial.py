@@ -126,7 +126,7 @@ def _is_sound(path: Path) -> bool:
 
 
 def _remove_catalog(path: Path) -> None:
-    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm", f"{path.name}-journal"):
+    for name in (path.name, f"{path.name}-journal"):
         path.with_name(name).unlink(missing_ok=True)
 
 

@@ -74,6 +74,11 @@ class Item(NamedTuple):
     """It changed again and again: keep what there is, whatever it does meanwhile."""
 
     @property
+    def time_ns(self) -> int:
+        """Both parts of the mtime as one number."""
+        return self.mtime_s * 1_000_000_000 + self.mtime_ns
+
+    @property
     def weight(self) -> int:
         """About how many bytes it takes in a slice before compression."""
         data = self.length if self.role is Role.PART else 0

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from archive.version import VERSION
 from initramfs.errors import UsageError
-from mindi.config import SETTINGS, SYSTEM_FILE, Setting, did_you_mean, parse_path
+from mindi.config import SETTINGS, SYSTEM_FILE, Setting, did_you_mean
 from mindi.mains import Parser, run_main
+from mindi.optionwords import parse_path
 
 _DESCRIPTION = """\
 Disaster recovery for Linux: build a bootable rescue image, look into it, boot it.

@@ -21,6 +21,7 @@ from typing import TypeVar
 from initramfs.codec import Codec
 from initramfs.errors import InputError, UsageError
 from mindi.isolayout import LABEL_CHARACTERS
+from mindi.optionwords import choice, number, parse_path
 from mindi.spec import ImageSpec, KernelChoice, Output, Selection
 
 SYSTEM_FILE = Path("/etc/mindi/mindi.toml")
@@ -75,26 +76,6 @@ class Setting:
 E_ = TypeVar("E_", bound=enum.StrEnum)
 
 
-def _choice(kind: type[E_]) -> Callable[[str], E_]:
-    def parse(word: str) -> E_:
-        try:
-            return kind(word)
-        except ValueError:
-            known = ", ".join(kind)
-            raise ValueError(f"{word!r} is none of {known}") from None
-
-    return parse
-
-
-def _number(lowest: int, highest: int) -> Callable[[str], int]:
-    def parse(word: str) -> int:
-        if not (word.isascii() and word.isdecimal()) or not lowest <= int(word) <= highest:
-            raise ValueError(f"{word!r} is no number from {lowest} to {highest}")
-        return int(word)
-
-    return parse
-
-
 def _yes(word: str) -> bool:
     if word not in ("yes", "no"):
         raise ValueError(f"{word!r} is neither yes nor no (in TOML: true, false)")
@@ -103,13 +84,6 @@ def _yes(word: str) -> bool:
 
 def _kernel(word: str) -> KernelChoice | Path:
     return KernelChoice(word) if word in set(KernelChoice) else parse_path(word)
-
-
-def parse_path(word: str) -> Path:
-    """Return the path that a word is; raise ValueError for none, which would mean the folder."""
-    if not word or "\0" in word:
-        raise ValueError(f"{word!r} is no path")
-    return Path(word)
 
 
 def _name(word: str) -> str:
@@ -125,7 +99,7 @@ def _path_in_root(word: str) -> str:
 
 
 def _codec(word: str) -> Codec | None:
-    return None if word == "auto" else _choice(Codec)(word)
+    return None if word == "auto" else choice(Codec)(word)
 
 
 def _label(word: str) -> str:
@@ -141,7 +115,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("output", _choice(Output), "what to write: iso or initramfs (default: iso)", "KIND"),
+    Setting("output", choice(Output), "what to write: iso or initramfs (default: iso)", "KIND"),
     Setting(
         "file",
         parse_path,
@@ -159,7 +133,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "selection",
-        _choice(Selection),
+        choice(Selection),
         "modules and firmware for this machine only (default with --kernel running), "
         "or for any machine (default otherwise)",
         words={"--host-only": "host-only", "--generic": "generic"},
@@ -177,7 +151,7 @@ SETTINGS: tuple[Setting, ...] = (
         "(default: auto, the best of what the kernel can undo)",
         "CODEC",
     ),
-    Setting("level", _number(0, 9), "compression level, 0 fastest to 9 smallest", "0-9"),
+    Setting("level", number(0, 9), "compression level, 0 fastest to 9 smallest", "0-9"),
     Setting(
         "add",
         _path_in_root,
@@ -222,7 +196,7 @@ SETTINGS: tuple[Setting, ...] = (
         "look for newer packages before a fail-safe tree is used",
         words={"--refresh": "yes"},
     ),
-    Setting("jobs", _number(1, 1024), "how many threads to use (default: one per core)", "N"),
+    Setting("jobs", number(1, 1024), "how many threads to use (default: one per core)", "N"),
 )
 
 

@@ -12,11 +12,11 @@ from typing import NoReturn
 
 from archive.errors import ArchiveError
 from initramfs.errors import ImageError, UsageError
+from mindi.interrupts import INTERRUPTS
 from restore.words import shown_lines
 
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -49,7 +49,7 @@ def run_main(program: str, argv: Sequence[str] | None, run: Callable[[list[str]]
     INT, TERM and HUP become one KeyboardInterrupt; those that follow are ignored.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    for number in _INTERRUPTS:
+    for number in INTERRUPTS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _interrupted)
     try:
@@ -76,7 +76,7 @@ def run_main(program: str, argv: Sequence[str] | None, run: Callable[[list[str]]
 
 def _interrupted(number: int, frame: FrameType | None) -> None:
     del number, frame
-    for each in _INTERRUPTS:  # a second one would break the cleaning up
+    for each in INTERRUPTS:  # a second one would break the cleaning up
         if signal.getsignal(each) is not signal.SIG_IGN:
             # Not SIG_IGN, which programs that are run later would inherit.
             signal.signal(each, _pass_over)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from initramfs.errors import MissingDependency, ToolError
+from mindi.interrupts import HeldInterrupts
 
 # An ordinary user's PATH lacks the folders of some tools that need no right (depmod).
 _MORE_PATH = ":/usr/local/sbin:/usr/sbin:/sbin"
@@ -94,25 +95,27 @@ def started(
 
     Raises ToolError where it cannot be started.
     """
-    try:
-        process = subprocess.Popen(
-            argv,
-            cwd=folder,
-            env={**os.environ, "LC_ALL": "C", **(environment or {})},
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-        )
-    except OSError as error:
-        raise ToolError(f"cannot run {argv[0]}: {error.strerror}") from error
-    is_whole = False
-    with process:
+    with HeldInterrupts() as interrupts:
         try:
-            yield process
-            is_whole = True
-        finally:
-            if not is_whole:
-                process.terminate()
+            process = subprocess.Popen(
+                argv,
+                cwd=folder,
+                env={**os.environ, "LC_ALL": "C", **(environment or {})},
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        except OSError as error:
+            raise ToolError(f"cannot run {argv[0]}: {error.strerror}") from error
+        is_whole = False
+        with process:
+            try:
+                interrupts.release()
+                yield process
+                is_whole = True
+            finally:
+                if not is_whole:
+                    process.terminate()
 
 
 def failure(argv: Sequence[str], code: int, said: str, *, hint: str | None = None) -> ToolError:

@@ -145,7 +145,7 @@ class _Comparer:
         if here.st_uid != entry.uid or here.st_gid != entry.gid:
             words = _both(f"{entry.uid}:{entry.gid}", f"{here.st_uid}:{here.st_gid}")
             self._note(entry, Kind.OWNER, words)
-        mtime_ns = entry.mtime_s * 1_000_000_000 + entry.mtime_ns
+        mtime_ns = entry.time_ns
         if here.st_mtime_ns != mtime_ns:
             self._note(entry, Kind.TIMES, _both(_seconds(mtime_ns), _seconds(here.st_mtime_ns)))
         if kind == 0o100000 or kind == 0o040000:

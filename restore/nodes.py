@@ -105,7 +105,7 @@ class Nodes:
         if entry.xattrs is not None:
             self._set_xattrs(descriptor, entry)
         try:
-            time_ns = entry.mtime_s * 1_000_000_000 + entry.mtime_ns
+            time_ns = entry.time_ns
             os.utime(descriptor, ns=(self._now, time_ns))
         except (OSError, OverflowError) as error:
             self._note(Attribute.TIMES, entry.path, error)
@@ -229,7 +229,7 @@ class Nodes:
             finally:
                 os.close(handle)
         try:
-            time_ns = entry.mtime_s * 1_000_000_000 + entry.mtime_ns
+            time_ns = entry.time_ns
             os.utime(name, ns=(self._now, time_ns), dir_fd=folder, follow_symlinks=False)
         except (OSError, OverflowError) as error:
             self._note(Attribute.TIMES, entry.path, error)
@@ -285,7 +285,7 @@ class Nodes:
             self._own(descriptor, entry, whole=True)
             self._set_xattrs(descriptor, entry)
             try:
-                time_ns = entry.mtime_s * 1_000_000_000 + entry.mtime_ns
+                time_ns = entry.time_ns
                 os.utime(descriptor, ns=(self._now, time_ns))
             except (OSError, OverflowError) as error:
                 self._note(Attribute.TIMES, entry.path, error)

@@ -45,6 +45,11 @@ def named(key: str, name: bytes) -> dict[str, str]:
         return {key: name.decode("utf-8", "replace"), f"{key}_base64": exact}
 
 
+def count_words(number: int, one: str, many: str | None = None) -> str:
+    """Return a number with what is counted, such as ``1 file``, ``2,000 files``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def size_words(size_bytes: float) -> str:
     """Return a size such as ``17 bytes``, ``4.6 MB``; the units are powers of 1000."""
     if size_bytes < 1000:

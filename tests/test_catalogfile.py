@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import logging
 import os
-import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from archive.catalog import Catalog
 from archive.catalogfile import catalog_faults, load_catalog, store_catalog
 from archive.errors import CannotWrite, SetDamaged
 from archive.manifest import CatalogFile, Manifest
@@ -58,24 +58,24 @@ def test_nobody_else_can_read_it(stored: tuple[Path, Manifest]) -> None:
     assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
 
 
-def test_a_catalog_that_was_not_settled_is_stored_whole(tmp_path: Path) -> None:
+def test_what_a_killed_writer_began_is_not_stored(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL").fetchall()
-    connection.execute("CREATE TABLE held (number)")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    with Catalog.create(path) as catalog:
+        catalog.put_frames([(7, 0, 1, 0, 10, 20, 1)])
     writer = os.fork()
     if not writer:
-        # Ends without closing: rows stay in the log, as after kill -9.
-        other = sqlite3.connect(path, isolation_level=None)
-        other.execute("INSERT INTO held VALUES (7)")
+        # Pages go to the database before the commit, which never comes.
+        catalog = Catalog.open_write(path)
+        catalog.connection.executescript("PRAGMA cache_size = 10; BEGIN; DELETE FROM frame;")
+        catalog.put_frames((number, 0, 1, 0, 10, 20, 1) for number in range(8, 20_000))
         os._exit(0)
     os.waitpid(writer, 0)
-    connection.close()
+    assert path.with_name("catalog.sqlite-journal").stat().st_size > 0
+    assert path.stat().st_size > 200_000
     told = dataclasses.replace(manifest(), catalog=store_catalog(path, tmp_path))
-    loaded = sqlite3.connect(load_catalog(tmp_path, told, scratch(tmp_path)))
-    assert loaded.execute("SELECT * FROM held").fetchall() == [(7,)]
-    loaded.close()
+    with Catalog.open_read(load_catalog(tmp_path, told, scratch(tmp_path))) as loaded:
+        assert loaded.frame(7) is not None
+        assert loaded.frame(8) is None
 
 
 def flip(path: Path) -> None:

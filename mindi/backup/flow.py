@@ -40,8 +40,8 @@ from mindi.backup.selection import Choice, choose, own_paths
 from mindi.backup.summary import Summary
 from mindi.backup.verify import Verified, verify_set
 from mindi.backup.watch import NothingTaken, WatchedWalk
-from mindi.backup.words import count_words
 from mindi.mains import EXIT_INTERRUPTED, Interrupted
+from restore.words import count_words
 
 _OF_MEDIA = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO),

@@ -11,8 +11,7 @@ from archive.manifest import Covered, Kind
 from archive.writer import Written
 from mindi.backup.progress import time_words
 from mindi.backup.verify import Verified
-from mindi.backup.words import count_words
-from restore.words import named, shown_text, size_words
+from restore.words import count_words, named, shown_text, size_words
 
 EXIT_COMPLETE = 0
 EXIT_WARNINGS = 1

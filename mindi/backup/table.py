@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from archive.errors import WrongUsage
-from mindi.config import parse_path
+from mindi.optionwords import choice, number, parse_path
 
 MAX_LEVEL = 9
 MAX_JOBS = 1024
@@ -95,27 +95,6 @@ class Option:
             return self.parse(value)
         except ValueError as error:
             raise WrongUsage(f"{where}: {error}") from error
-
-
-def _number(lowest: int, highest: int) -> Callable[[str], int]:
-    def parse(word: str) -> int:
-        if not (word.isascii() and word.isdecimal()) or not lowest <= int(word) <= highest:
-            raise ValueError(f"{word!r} is no number from {lowest} to {highest}")
-        return int(word)
-
-    return parse
-
-
-def _codec(word: str) -> CodecName:
-    if word not in set(CodecName):
-        raise ValueError(f"{word!r} is none of {', '.join(CodecName)}")
-    return CodecName(word)
-
-
-def _io_class(word: str) -> IoClass:
-    if word not in set(IoClass):
-        raise ValueError(f"{word!r} is none of {', '.join(IoClass)}")
-    return IoClass(word)
 
 
 def _text(word: str) -> str:
@@ -221,7 +200,7 @@ OPTIONS: tuple[Option, ...] = (
         ("--keep",),
         Group.KIND,
         "when the new set is whole, remove all but the newest N full sets and what rests on them",
-        _number(1, 1_000_000),
+        number(1, 1_000_000),
         "N",
         in_file=True,
     ),
@@ -229,7 +208,7 @@ OPTIONS: tuple[Option, ...] = (
         ("--codec",),
         Group.PACKING,
         f"{', '.join(CodecName)} (default: zstd)",
-        _codec,
+        choice(CodecName),
         "CODEC",
         in_file=True,
     ),
@@ -239,7 +218,7 @@ OPTIONS: tuple[Option, ...] = (
         ("--level",),
         Group.PACKING,
         "0 or -0, the fastest, to 9 or -9, the smallest (default: 3)",
-        _number(0, MAX_LEVEL),
+        number(0, MAX_LEVEL),
         "0-9",
         in_file=True,
     ),
@@ -253,7 +232,7 @@ OPTIONS: tuple[Option, ...] = (
         ("--jobs",),
         Group.PACKING,
         "how many processes to use (default: one per core)",
-        _number(1, MAX_JOBS),
+        number(1, MAX_JOBS),
         "N",
         in_file=True,
         for_verify=True,
@@ -305,7 +284,7 @@ OPTIONS: tuple[Option, ...] = (
         ("--nice",),
         Group.AROUND,
         "run at this lower priority",
-        _number(0, MAX_NICE),
+        number(0, MAX_NICE),
         f"0-{MAX_NICE}",
         in_file=True,
         for_verify=True,
@@ -314,7 +293,7 @@ OPTIONS: tuple[Option, ...] = (
         ("--ionice",),
         Group.AROUND,
         f"disk priority: {', '.join(IoClass)}",
-        _io_class,
+        choice(IoClass),
         "CLASS",
         in_file=True,
         for_verify=True,

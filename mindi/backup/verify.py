@@ -14,9 +14,8 @@ from archive.errors import SetDamaged
 from archive.reader import BackupSet
 from archive.writer import Progressed
 from mindi.backup.progress import Display, Expected
-from mindi.backup.words import count_words
 from restore import compare
-from restore.words import named, shown_text, size_words
+from restore.words import count_words, named, shown_text, size_words
 
 _NAMED = 10
 
