@@ -150,7 +150,7 @@ class Manifest:
                 f"{where} is of version {version}, this program knows versions up to {VERSION}",
                 hint="use the newer program that wrote the set",
             )
-        if version != VERSION:
+        if type(version) is not int or version != VERSION:
             reader.fail("version", "is none that is known")
         reader.check_digest(held.pop(_ACCOUNT, None), held)
         return _manifest(_Fields(reader, "", held, {f.name for f in dataclasses.fields(cls)}))

@@ -24,6 +24,8 @@ from restore.extract import extract
 from tests.support.damage import Sample, harm_file, harm_slices, left, samples
 from tests.support.snapshot import differences, snapshot
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("MINDI_EXAMPLES", "15"))
 PACKINGS = {
     f"{codec.name.lower()}{'-per-file' if per_file else ''}": Packing(codec, 1, per_file)
@@ -132,7 +134,6 @@ def test_damage_is_named_and_costs_no_more(
     run(made(name)[1], tmp_path / "room", len(harm), HARMS[harm])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("name", PACKINGS)
 def test_much_damage_is_named_and_costs_no_more(

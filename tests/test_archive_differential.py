@@ -25,6 +25,8 @@ from tests.support.mutations import BUILDING, Change, changes
 from tests.support.snapshot import differences, snapshot
 from tests.support.tools import lacking, require_tool
 
+pytestmark = pytest.mark.slow
+
 SETTLING_S = 2.1
 """What was changed longer ago than this is known by its ctime; else it is read again."""
 EXAMPLES = int(os.environ.get("MINDI_EXAMPLES", "200"))
@@ -92,7 +94,6 @@ def test_a_tree_changed_at_once_comes_back(
     )
 
 
-@pytest.mark.slow
 @settings(unhurried, max_examples=EXAMPLES)
 @given(any_tree, any_rounds, st.booleans(), st.booleans(), st.sampled_from(PACKINGS))
 def test_many_trees_changed_at_once_come_back(
@@ -107,7 +108,6 @@ def test_many_trees_changed_at_once_come_back(
     )
 
 
-@pytest.mark.slow
 @settings(unhurried, max_examples=max(EXAMPLES // 8, 1))
 @given(any_tree, any_rounds, st.booleans(), st.booleans(), st.sampled_from(PACKINGS))
 def test_trees_that_had_rested_come_back(
@@ -123,7 +123,6 @@ def test_trees_that_had_rested_come_back(
     )
 
 
-@pytest.mark.slow
 def test_files_of_nothing_but_holes_are_told_apart(tmp_path: Path) -> None:
     """They have no data that would tell; numbers of their own all the same."""
     tree = tmp_path / "tree"
@@ -249,7 +248,6 @@ def mounted(device: Path, point: Path) -> Iterator[Path]:
         subprocess.run(["umount", point], check=True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("by_content", [False, True], ids=["by-ctime", "by-content"])
 def test_a_change_that_no_clock_tells_of(device: Path, tmp_path: Path, by_content: bool) -> None:
     """As a failing disk or another system leaves it: --checksum notices, and only that does."""

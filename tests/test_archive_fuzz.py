@@ -18,6 +18,8 @@ from restore import cli
 from tests.support.hostile import Ended, Hostile, clear, confined, hostiles, make
 from tests.support.snapshot import Facts, snapshot
 
+pytestmark = pytest.mark.slow
+
 COVERED = {"mount_point": "/", "filesystem": "", "source": "", "taken": True, "why": ""}
 EXAMPLES = int(os.environ.get("MINDI_EXAMPLES", "200"))
 MEMORY_BYTES = 400 << 20
@@ -99,7 +101,6 @@ def test_a_hostile_set_is_endured(wanted: Hostile) -> None:
     check(wanted)
 
 
-@pytest.mark.slow
 @settings(hurried, max_examples=EXAMPLES)
 @given(hostiles(OUTSIDE))
 def test_many_hostile_sets_are_endured(wanted: Hostile) -> None:

@@ -27,6 +27,8 @@ from tests.support.mutations import Change, Kind
 from tests.support.snapshot import differences, snapshot
 from tests.support.verified import verified_entries
 
+pytestmark = pytest.mark.slow
+
 Act = Callable[[], object]
 SECONDS = 60
 """How long a process may take to be gone, however busy the machine is."""
@@ -134,7 +136,6 @@ def test_nothing_of_an_unfinished_set_looks_whole(model: Path, folder: Path) -> 
         assert newest.folder.name == str(sets[-1])
 
 
-@pytest.mark.slow
 def test_resume_keeps_the_slices_that_are_whole(model: Path, folder: Path) -> None:
     interrupted(model, folder)
     kept = whole_slices(folder)
@@ -152,14 +153,12 @@ CHANGES = [
 ]
 
 
-@pytest.mark.slow
 def test_resume_after_the_tree_changed(tree: Path, folder: Path) -> None:
     interrupted(tree, folder)
     mutations.apply(os.fsencode(tree), CHANGES)
     assert_comes_back(tree, save(tree, folder, resume=True), folder.parent / "out")
 
 
-@pytest.mark.slow
 def test_resume_after_what_was_saved_is_gone(tree: Path, folder: Path) -> None:
     interrupted(tree, folder)
     for number in range(4):
@@ -167,7 +166,6 @@ def test_resume_after_what_was_saved_is_gone(tree: Path, folder: Path) -> None:
     assert_comes_back(tree, save(tree, folder, resume=True), folder.parent / "out")
 
 
-@pytest.mark.slow
 def test_a_differential_is_resumed(tree: Path, folder: Path) -> None:
     full = save(tree, folder).path
     mutations.apply(os.fsencode(tree), CHANGES)
@@ -178,7 +176,6 @@ def test_a_differential_is_resumed(tree: Path, folder: Path) -> None:
     assert_comes_back(tree, save(tree, folder, parent=full, resume=True), folder.parent / "out")
 
 
-@pytest.mark.slow
 def test_a_resumed_set_is_a_parent(tree: Path, folder: Path) -> None:
     interrupted(tree, folder)
     full = save(tree, folder, resume=True).path
@@ -186,7 +183,6 @@ def test_a_resumed_set_is_a_parent(tree: Path, folder: Path) -> None:
     assert_comes_back(tree, save(tree, folder, parent=full), folder.parent / "out")
 
 
-@pytest.mark.slow
 def test_resume_is_interrupted_and_resumed(tree: Path, folder: Path) -> None:
     interrupted(tree, folder, slices=2)
     for turn in range(3):
@@ -212,16 +208,11 @@ SPOILERS: dict[str, Callable[[Path], object]] = {
     "longer": lambda path: path.write_bytes(path.read_bytes() + b"more"),
     "missing": lambda path: path.unlink(),
 }
-QUICK = {(1, "flipped")}
 
 
 @pytest.mark.parametrize(
     ("number", "spoil"),
-    [
-        pytest.param(n, act, id=f"{n}-{name}", marks=() if (n, name) in QUICK else pytest.mark.slow)
-        for n in (1, 2)
-        for name, act in SPOILERS.items()
-    ],
+    [pytest.param(n, act, id=f"{n}-{name}") for n in (1, 2) for name, act in SPOILERS.items()],
 )
 def test_a_slice_of_the_rest_that_is_damaged_is_made_again(
     model: Path, folder: Path, number: int, spoil: Callable[[Path], object]
@@ -242,10 +233,10 @@ def blank(path: Path) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
-        pytest.param(SPOILERS["cut"], id="cut", marks=pytest.mark.slow),
-        pytest.param(SPOILERS["empty"], id="empty", marks=pytest.mark.slow),
-        pytest.param(SPOILERS["missing"], id="missing", marks=pytest.mark.slow),
-        pytest.param(blank, id="blank", marks=pytest.mark.slow),
+        pytest.param(SPOILERS["cut"], id="cut"),
+        pytest.param(SPOILERS["empty"], id="empty"),
+        pytest.param(SPOILERS["missing"], id="missing"),
+        pytest.param(blank, id="blank"),
     ],
 )
 def test_a_catalog_of_the_rest_that_is_damaged_is_done_without(
@@ -258,7 +249,6 @@ def test_a_catalog_of_the_rest_that_is_damaged_is_done_without(
     assert_comes_back(model, save(model, folder, resume=True), folder.parent / "out")
 
 
-@pytest.mark.slow
 def test_a_rest_without_catalogs_is_begun_anew(model: Path, folder: Path) -> None:
     """As power leaves it when it goes after the catalog was packed."""
     interrupted(model, folder)
@@ -278,7 +268,6 @@ def children() -> list[int]:
     return [int(word) for word in text.split()]
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_killed_ends_the_run(model: Path, folder: Path) -> None:
     sets = chain(folder)
     before = set(children())
@@ -360,9 +349,9 @@ def assert_all_gone(group: int) -> None:
     "number",
     [
         signal.SIGKILL,
-        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
     ],
 )
 def test_workers_end_with_the_run(model: Path, folder: Path, number: signal.Signals) -> None:
@@ -417,7 +406,6 @@ def kill_at_random(tree: Path, folder: Path, chance: random.Random, kills: int) 
             assert_comes_back(tree, written, folder.parent / "out")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_runs_killed_at_any_moment_leave_no_half_set(tree: Path, folder: Path, seed: int) -> None:
     kill_at_random(tree, folder, random.Random(seed), 25)  # noqa: S311 no secret
@@ -456,13 +444,7 @@ def test_a_full_medium_is_told_and_room_lets_it_go_on(model: Path, small: Path) 
     assert_comes_back(noise, save(noise, small / "set", resume=True), small.parent / "out")
 
 
-@pytest.mark.parametrize(
-    "room",
-    [
-        pytest.param(room, marks=() if room == 500 else pytest.mark.slow)
-        for room in range(100, 1500, 100)
-    ],
-)
+@pytest.mark.parametrize("room", range(100, 1500, 100))
 def test_a_medium_that_is_full_at_any_point(small: Path, room: int) -> None:
     """What comes last are small files, catalog and manifest: each may be what does not fit."""
     tree = small.parent / "tree"
@@ -479,14 +461,7 @@ def test_a_medium_that_is_full_at_any_point(small: Path, room: int) -> None:
     assert_comes_back(tree, written, small.parent / "out")
 
 
-@pytest.mark.parametrize(
-    "what",
-    [
-        "prefix",
-        pytest.param("slices", marks=pytest.mark.slow),
-        pytest.param("partial", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("what", ["prefix", "slices", "partial"])
 def test_an_output_folder_that_vanished_is_told(model: Path, folder: Path, what: str) -> None:
     before = snapshot(folder)
 

@@ -25,6 +25,8 @@ from tests.support.backup import restore, save
 from tests.support.snapshot import Facts, differences, snapshot
 from tests.support.verified import verified_entries
 
+pytestmark = pytest.mark.slow
+
 PART = 16 << 20
 Act = Callable[[Path], object]
 
@@ -156,7 +158,6 @@ def test_what_a_file_became_before_it_was_read_is_saved(tree: Path, act: Act) ->
     assert [line for line in moved(found, tree, b".") if "names of" not in line] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("act", WHAT_IT_BECOMES.values(), ids=WHAT_IT_BECOMES)
 def test_what_moved_is_right_in_the_next_differential(tree: Path, act: Act) -> None:
     first = saved_while(tree, act)
@@ -435,8 +436,8 @@ def disturbed(tree: Path, what: str, size: int) -> Iterator[subprocess.Popen[byt
     "size",
     [
         pytest.param(7000, id="small"),
-        pytest.param(PART - 5, id="part", marks=pytest.mark.slow),
-        pytest.param(2 * PART + 5, id="large", marks=pytest.mark.slow),
+        pytest.param(PART - 5, id="part"),
+        pytest.param(2 * PART + 5, id="large"),
     ],
 )
 @pytest.mark.parametrize("what", ["rewrite", "grow", "replace", "swap"])
@@ -468,7 +469,6 @@ def test_a_large_file_that_changed_between_its_parts_is_read_again(tree: Path) -
     assert moved(restored(written, tree), tree) == []
 
 
-@pytest.mark.slow
 def test_a_large_file_that_changes_each_time_is_kept_and_reported(tree: Path) -> None:
     (tree / "mover").write_bytes(os.urandom(3 * PART))
 
@@ -483,7 +483,6 @@ def test_a_large_file_that_changes_each_time_is_kept_and_reported(tree: Path) ->
     assert moved(found, tree, b"mover") == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", [PART // 2, 4 * PART], ids=["shrunk", "grown"])
 def test_a_large_file_of_another_size_is_read_again(tree: Path, size: int) -> None:
     (tree / "mover").write_bytes(os.urandom(3 * PART))

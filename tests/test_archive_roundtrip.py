@@ -17,12 +17,12 @@ from tests.support.btrfs import mounted_btrfs
 from tests.support.snapshot import allocated_bytes, differences, flags, snapshot
 from tests.support.tools import require_tool
 
-QUICK = {(Codec.ZSTD, False), (Codec.GZIP, True)}
+pytestmark = pytest.mark.slow
+
 PACKINGS = [
     pytest.param(
         Packing(codec, 1, per_file),
         id=f"{codec.name.lower()}{'-per-file' if per_file else ''}",
-        marks=() if (codec, per_file) in QUICK else (pytest.mark.slow,),
     )
     for codec, per_file in itertools.product(Codec, (False, True))
 ]
@@ -74,7 +74,6 @@ def test_a_differential_of_such_a_tree_comes_back(tree: Path, room: Path, packin
         assert_restored(tree, saved.path, room / "out")
 
 
-@pytest.mark.slow
 def test_holes_are_neither_stored_nor_filled(tree: Path, room: Path) -> None:
     saved = save(tree, room / "set")
     assert saved.manifest.slices.raw_size < 200 << 20
@@ -94,7 +93,6 @@ def test_a_full_disk_image_of_over_8_gib_comes_back(room: Path) -> None:
     assert_restored(room / "tree", saved.path, room / "out")
 
 
-@pytest.mark.slow
 def test_a_dense_file_of_over_8_gib_comes_back(room: Path) -> None:
     (room / "tree").mkdir()
     block = os.urandom(1 << 16) * 16
@@ -107,7 +105,6 @@ def test_a_dense_file_of_over_8_gib_comes_back(room: Path) -> None:
     assert compared.returncode == 0
 
 
-@pytest.mark.slow
 def test_paths_longer_than_any_header_come_back(room: Path) -> None:
     (room / "tree").mkdir()
     torture.build_deep(os.fsencode(room / "tree" / "deep"), levels=400)
@@ -144,7 +141,6 @@ def test_an_attribute_of_64_kib_comes_back(room: Path) -> None:
         subprocess.run(["umount", room / "memory"], check=True)
 
 
-@pytest.mark.slow
 def test_slices_are_the_same_whatever_the_number_of_workers(tree: Path, room: Path) -> None:
     one = save(tree, room / "one", jobs=1).path / "slices"
     three = save(tree, room / "three", jobs=3).path / "slices"

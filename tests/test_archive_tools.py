@@ -16,6 +16,8 @@ from tests.support.backup import ZSTD, save
 from tests.support.snapshot import Facts, allocated_bytes, differences, snapshot
 from tests.support.tools import require_tool
 
+pytestmark = pytest.mark.slow
+
 FORMAT = Path(__file__).parent.parent / "archive" / "FORMAT.md"
 PROGRAMS = {
     Codec.NONE: "cat",
@@ -209,7 +211,6 @@ def test_a_whole_set_comes_back_with_nothing_of_ours(
     assert allocated_bytes(out / "large" / "all hole") == 0
 
 
-@pytest.mark.slow
 def test_a_chain_comes_back_with_nothing_of_ours(large: Path, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     subprocess.run(["cp", "-a", large, tree], check=True)

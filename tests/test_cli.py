@@ -17,6 +17,8 @@ from mindi.cli import parsers
 from tests.support.realtree import Ran, RealTree, mindi, real_tree
 from tests.support.tools import require_tool
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> RealTree:
@@ -149,7 +151,6 @@ def test_an_image_of_a_real_tree_says_what_it_holds(tree: RealTree, out: Path) -
     assert "needed by /usr/sbin/lvm" in why.out or "needed by /usr/sbin/dmsetup" in why.out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("output", ["initramfs", "iso"])
 def test_an_image_with_a_secret_is_its_owners_alone(tree: RealTree, out: Path, output: str) -> None:
     secret = tree.path / "etc/secret.key"
@@ -172,7 +173,6 @@ def test_a_date_that_is_none_is_a_usage_error(epoch: str, tmp_path: Path) -> Non
     assert "SOURCE_DATE_EPOCH" in ran.err
 
 
-@pytest.mark.slow
 def test_what_is_not_in_an_image_is_said(tree: RealTree, out: Path) -> None:
     assert build(tree, out).status == 0
     ran = mindi("why", out / "a.img", "libdevmaper.so")
@@ -180,7 +180,6 @@ def test_what_is_not_in_an_image_is_said(tree: RealTree, out: Path) -> None:
     assert "libdevmapper" in ran.err
 
 
-@pytest.mark.slow
 def test_a_removed_library_is_named_with_its_chain(tree: RealTree, out: Path) -> None:
     library = next((tree.path / "usr/lib/x86_64-linux-gnu").glob("libdevmapper-event.so.*"))
     away = moved_away(library)
@@ -243,7 +242,6 @@ def test_an_unreadable_root_is_named(tree: RealTree, out: Path) -> None:
     assert list(out.iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("output", ["initramfs", "iso"])
 def test_a_full_disk_is_said_and_nothing_stays(tree: RealTree, out: Path, output: str) -> None:
     unshare = str(require_tool("unshare", package="util-linux"))
@@ -291,7 +289,6 @@ def test_a_hostile_name_in_an_error_does_not_steer_the_terminal(
     assert "\x1b" not in ran.err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("output", ["initramfs", "iso"])
 def test_two_builds_are_byte_identical(tree: RealTree, out: Path, output: str) -> None:
     for name, jobs in (("one", "1"), ("two", "2")):
@@ -304,7 +301,6 @@ def test_two_builds_are_byte_identical(tree: RealTree, out: Path, output: str) -
     assert mindi("diff", out / "one", out / "two").status == 0
 
 
-@pytest.mark.slow
 def test_different_images_are_told_apart(tree: RealTree, out: Path) -> None:
     for name, words in (("one", ()), ("two", ("--omit-module", "xfs"))):
         ran = mindi(
@@ -316,7 +312,6 @@ def test_different_images_are_told_apart(tree: RealTree, out: Path) -> None:
     assert "xfs.ko" in ran.out
 
 
-@pytest.mark.slow
 def test_a_warm_cache_gives_the_same_bytes(tree: RealTree, out: Path, tmp_path: Path) -> None:
     before = ("env", f"MINDI_CACHE={tmp_path / 'cache'}")
     words = ("build", "--output", "initramfs", "--root", tree.path, "--json")
@@ -332,7 +327,6 @@ def test_a_warm_cache_gives_the_same_bytes(tree: RealTree, out: Path, tmp_path: 
     assert (out / "cold").read_bytes() == (out / "warm").read_bytes()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("state", ["closed", "full", "damaged"])
 def test_a_cache_that_is_of_no_use_is_told_of_once(
     tree: RealTree, out: Path, tmp_path: Path, state: str
@@ -370,7 +364,6 @@ def test_a_cache_that_is_of_no_use_is_told_of_once(
     assert [why in line and str(cache) in line for line in ran.err.splitlines()] == [True], ran.err
 
 
-@pytest.mark.slow
 def test_a_cache_has_a_few_folders_and_no_files(tree: RealTree, out: Path, tmp_path: Path) -> None:
     """Bytecode was kept beside them, file by file and without a limit."""
     before = ("env", f"MINDI_CACHE={tmp_path / 'cache'}")
@@ -473,7 +466,6 @@ def while_writing(tree: RealTree, out: Path, *, parts: int = 1) -> subprocess.Po
     return process
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "parts"),
     [(signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGHUP, 2)],
@@ -493,7 +485,6 @@ def test_an_interrupt_while_writing_leaves_nothing(
             os.kill(each, signal.SIGKILL)
 
 
-@pytest.mark.slow
 def test_what_a_killed_build_left_is_gone_after_the_next(tree: RealTree, out: Path) -> None:
     process = while_writing(tree, out)
     process.kill()

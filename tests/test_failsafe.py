@@ -17,6 +17,8 @@ from mindi.tools import KEYBOARD, KITS, SSHD, UDEV
 from tests.support.archive import Archive
 from tests.support.tools import require_tool
 
+pytestmark = pytest.mark.slow
+
 RELEASE = "6.1.0-1-amd64"
 KERNEL = Recipe("kernel", "amd64", ("linux-image-amd64",), closed=False)
 FULL = Recipe("full", "amd64", ("linux-image-amd64", "tool"), ("wish", "firmware-of-nobody"))

@@ -15,6 +15,8 @@ from tests.support.armed import arm, tree_of_this_machine
 from tests.support.foreign import arm64_root
 from tests.support.unpackedimage import Content, contents, missing_modules, missing_needs
 
+pytestmark = pytest.mark.slow
+
 MINDI = Path(sys.executable).with_name("mindi")
 # Where the loader of Debian's arm64 looks (ld.so --list-diagnostics, path.system_dirs).
 LIBRARIES = "/usr/lib/aarch64-linux-gnu"
@@ -46,7 +48,6 @@ def needs(image: dict[str, Content], *paths: str) -> list[str]:
     return list(missing_needs(image, paths, machine="EM_AARCH64", directories=DIRECTORIES))
 
 
-@pytest.mark.slow
 def test_the_architecture_is_recorded(arm64: Path) -> None:
     assert open_image(arm64).record.architecture == "aarch64"
 
@@ -123,7 +124,6 @@ def armed(armed_tree: Armed) -> Armed:
     return armed_tree
 
 
-@pytest.mark.slow
 def test_nothing_of_a_root_is_run(armed: Armed, tmp_path: Path) -> None:
     image = open_image(build(armed.root, tmp_path / "initrd.img"))
     assert {tool.name for tool in image.record.tools} >= {"bash", "mke2fs"}

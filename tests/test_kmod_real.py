@@ -88,6 +88,7 @@ def _modprobe(
     return [Path(name).name.removesuffix(".ko").replace("-", "_") for name in names]
 
 
+@pytest.mark.slow
 def test_for_every_module_our_order_satisfies_modprobe(
     kernel: RealKernel, indexed: ModuleTree
 ) -> None:

@@ -98,6 +98,7 @@ def ldd() -> Path:
     return require_tool("ldd", package="libc-bin")
 
 
+@pytest.mark.slow
 def test_every_program_of_the_machine(ldd: Path) -> None:
     paths = programs()
     batches = [paths[at : at + BATCH] for at in range(0, len(paths), BATCH)]

@@ -29,6 +29,8 @@ from tests.support.mondoarchive import (
 )
 from tests.support.tools import require_tool
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def medium(tmp_path: Path) -> Path:
@@ -130,7 +132,6 @@ def test_the_summary_is_json(medium: Path, tree: Path) -> None:
     assert "/proc" in [one["mount_point"] for one in summary["coverage"] if not one["taken"]]
 
 
-@pytest.mark.slow
 def test_names_that_are_no_utf8_are_whole_in_json(medium: Path, tree: Path) -> None:
     odd = tree / os.fsdecode(b"\xff")
     exact = base64.b64encode(os.fsencode(odd)).decode()
@@ -353,7 +354,6 @@ def test_a_differential_holds_what_changed(medium: Path, tree: Path) -> None:
     assert content(medium, differential, tree / "sub folder/three") == b"three"
 
 
-@pytest.mark.slow
 def test_a_differential_is_against_the_newest_full_set(medium: Path, tree: Path) -> None:
     for words in ((), ("-D",), (), ("-D",), ("-D",)):
         backup_json(medium, "-I", tree, *words)
@@ -363,7 +363,6 @@ def test_a_differential_is_against_the_newest_full_set(medium: Path, tree: Path)
     ]
 
 
-@pytest.mark.slow
 def test_a_differential_against_a_parent_by_name(medium: Path, tree: Path) -> None:
     backup_json(medium, "-I", tree)
     backup_json(medium, "-I", tree, "-D")
@@ -434,7 +433,6 @@ def test_a_damaged_parent_is_an_error(medium: Path, tree: Path) -> None:
 # Keeping
 
 
-@pytest.mark.slow
 def test_keep_removes_whole_chains_only(medium: Path, tree: Path) -> None:
     for words in ((), ("-D",), (), ("-D",)):
         backup_json(medium, "-I", tree, *words)
@@ -446,7 +444,6 @@ def test_keep_removes_whole_chains_only(medium: Path, tree: Path) -> None:
     assert hidden(medium) == []
 
 
-@pytest.mark.slow
 def test_keep_never_takes_the_parent_of_the_new_set(medium: Path, tree: Path) -> None:
     backup_json(medium, "-I", tree)
     backup_json(medium, "-I", tree)
@@ -520,7 +517,6 @@ def test_verify_after_writing(medium: Path, tree: Path) -> None:
     assert (summary["verified"]["files"], summary["verified"]["bytes"]) == (3, 9005)
 
 
-@pytest.mark.slow
 def test_words_for_one_and_for_empty_files(medium: Path, tree: Path) -> None:
     """What is verified is as many files as the set holds."""
     one = backup(medium, "-I", tree / "sub folder", "-V")
@@ -640,7 +636,6 @@ def test_a_hook_may_make_what_is_saved(medium: Path, tree: Path) -> None:
     assert not made.exists()
 
 
-@pytest.mark.slow
 def test_a_hook_may_bring_the_medium(medium: Path, tree: Path) -> None:
     """What is on it counts: the parent, the unfinished set, the other prefixes."""
     backup_json(medium, "-I", tree)
@@ -827,7 +822,6 @@ def interrupt(
     return run.returncode, err
 
 
-@pytest.mark.slow
 def test_interrupted_and_resumed(medium: Path, tree: Path) -> None:
     slow_tree(tree)
     status, err = interrupt(medium, "-I", tree, "-A", TELL, number=signal.SIGTERM)
@@ -848,7 +842,6 @@ def test_interrupted_and_resumed(medium: Path, tree: Path) -> None:
     assert hidden(medium) == []
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_killed_is_told(medium: Path, tree: Path) -> None:
     slow_tree(tree)
     status, err = interrupt(medium, "-I", tree, number=signal.SIGKILL, worker=True)
@@ -865,7 +858,6 @@ def test_killed_before_anything_was_written(medium: Path, tree: Path) -> None:
     assert (sets(medium), hidden(medium)) == (["20200101T000000Z-full"], [])
 
 
-@pytest.mark.slow
 def test_killed_and_begun_anew(medium: Path, tree: Path) -> None:
     backup_json(medium, "-I", tree)
     slow_tree(tree)
@@ -892,7 +884,6 @@ def test_what_killed_runs_left_elsewhere_goes(medium: Path, tree: Path, tmp_path
     assert left == ["mondoarchive-used", "mondoarchive-young"]
 
 
-@pytest.mark.slow
 def test_a_resumed_differential_keeps_its_parent(medium: Path, tree: Path) -> None:
     backup_json(medium, "-I", tree)
     parent, *_ = sets(medium)

@@ -25,6 +25,8 @@ from tests.support.sets import SetBuilder
 from tests.support.snapshot import differences, snapshot
 from tests.support.tools import require_tool
 
+pytestmark = pytest.mark.slow
+
 ODD = b"od\xffd\n\x1b[31m"
 
 
@@ -655,7 +657,6 @@ def test_an_interrupted_run_says_so_and_leaves_no_process(
         time.sleep(0.05)
 
 
-@pytest.mark.slow
 def test_an_interrupted_restore_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     for name in range(40):

@@ -30,6 +30,7 @@ def test_errors_may_be_kept_apart() -> None:
     assert ended == Ended(0, "one\n", "two\n")
 
 
+@pytest.mark.slow
 def test_a_late_end_is_told_among_the_errors_that_are_apart() -> None:
     ended = run(("sh", "-c", "echo one; exec sleep 600"), timeout_s=1.0, apart=True)
     assert ended == Ended(TIMED_OUT, "one\n", "\ndid not end within 1 s\n")
@@ -45,11 +46,13 @@ def test_a_program_that_is_not_there_is_a_status(tmp_path: Path) -> None:
     assert "No such file" in ended.output
 
 
+@pytest.mark.slow
 def test_a_program_that_hangs_is_ended_and_what_it_wrote_is_kept() -> None:
     ended = run(("sh", "-c", "echo one; exec sleep 600"), timeout_s=1.0)
     assert ended == Ended(TIMED_OUT, "one\n\ndid not end within 1 s\n")
 
 
+@pytest.mark.slow
 def test_what_a_program_left_behind_ends_with_it(tmp_path: Path) -> None:
     alive = tmp_path / "alive"
     ended = run(
@@ -60,6 +63,7 @@ def test_what_a_program_left_behind_ends_with_it(tmp_path: Path) -> None:
     assert (ended.status, alive.stat().st_size) == (TIMED_OUT, size)
 
 
+@pytest.mark.slow
 def test_what_does_not_die_is_left_behind() -> None:
     """As a process that hangs in the kernel: one in another session holds the output open."""
     ended = run(("setsid", "--fork", "sleep", "20"), timeout_s=SHORT_S, grace_s=SHORT_S)

@@ -281,6 +281,7 @@ def test_a_module_that_stays_out_without_a_word_fails(machine: Machine) -> None:
     assert not machine.check()["ext4"].ok
 
 
+@pytest.mark.slow
 def test_a_module_that_hangs_fails_with_those_after_it_and_no_other(machine: Machine) -> None:
     machine.module("ext4")
     machine.module("hv_vmbus", says="No such device")

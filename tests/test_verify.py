@@ -19,6 +19,8 @@ from restore.extract import extract
 from tests.support.backup import save
 from tests.support.sets import SetBuilder, words
 
+pytestmark = pytest.mark.slow
+
 PACKINGS = [
     pytest.param(Packing(Codec.ZSTD, 1), id="zstd"),
     pytest.param(Packing(Codec.LZO, 1), id="lzo"),
