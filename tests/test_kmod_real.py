@@ -27,6 +27,8 @@ from tests.support.sysfs import (
 )
 from tests.support.tools import require_tool
 
+pytestmark = pytest.mark.slow
+
 BECAUSE = Because("for the test")
 
 
@@ -88,7 +90,6 @@ def _modprobe(
     return [Path(name).name.removesuffix(".ko").replace("-", "_") for name in names]
 
 
-@pytest.mark.slow
 def test_for_every_module_our_order_satisfies_modprobe(
     kernel: RealKernel, indexed: ModuleTree
 ) -> None:
@@ -178,7 +179,6 @@ def _needs(modules_dep: bytes) -> dict[str, frozenset[str]]:
     return {path: frozenset(needs.split()) for path, _, needs in lines}
 
 
-@pytest.mark.slow
 def test_modprobe_in_the_image_inserts_all_that_is_needed(
     bare: ModuleTree, generic: tuple[Chosen, ...], image: Path
 ) -> None:

@@ -18,6 +18,8 @@ from tests.support.backup import save
 from tests.support.snapshot import differences, snapshot
 from tests.support.unpacked import unpack
 
+pytestmark = pytest.mark.slow
+
 OURS = Path(restore.__file__ or "").parent.parent
 ENTRY_POINTS = ["restore.selfcheck", "restore.cli", "restore.deeds"]
 STANDARD = [
