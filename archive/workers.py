@@ -10,6 +10,7 @@ no semaphores, which lie in /dev/shm, and no thread.
 from __future__ import annotations
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import pickle
@@ -227,6 +228,7 @@ class Workers(Generic[Job, Result]):
 
 def _begin(parent: int, unblocked: set[int | signal.Signals]) -> None:
     """Make this process end with its parent, and leave signals of the terminal to it."""
+    gc.disable()  # jobs are made of millions of tuples, none of which can be part of a cycle
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -7,7 +7,6 @@ written first, and removed again by who began them.
 from __future__ import annotations
 
 import errno
-import gc
 import hashlib
 import os
 import stat
@@ -66,7 +65,6 @@ def work(ground: Ground, job: Job) -> Done:
 @lru_cache(maxsize=1)
 def _worker(ground: Ground) -> Worker:
     """Return what this process has opened; it stays so until its end."""
-    gc.disable()  # millions of tuples, none of which can be part of a cycle
     os.umask(0)
     catalog = Catalog.open_read(ground.catalog)
     # One transaction: in one of its own each query looks for journals again.
