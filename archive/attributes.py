@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import platform
 import struct
 import sys
 
@@ -82,7 +81,7 @@ def unpack_xattrs(packed: bytes) -> tuple[tuple[bytes, bytes], ...]:
 # Flags
 
 # These build ioctl numbers with one bit less for the size (arch/*/include/uapi/asm/ioctl.h).
-_OLD_STYLE = platform.machine().startswith(("ppc", "mips", "sparc", "alpha"))
+_OLD_STYLE = os.uname().machine.startswith(("ppc", "mips", "sparc", "alpha"))
 _READ, _WRITE = (0x40000000, 0x80000000) if _OLD_STYLE else (0x80000000, 0x40000000)
 
 

@@ -77,16 +77,19 @@ class Reference:
         query = f"SELECT {_COLUMNS} FROM entry ORDER BY id"  # noqa: S608
         self._rows = map(Row._make, catalog.connection.execute(query))
         self._row = next(self._rows, None)
-        self._key = b"" if self._row is None else tree_key(self._row.path)
 
-    def at(self, path: bytes, key: bytes) -> Row | None:
-        """Return the row of ``path``, whose tree_key is ``key``, if the set has it."""
+    def at(self, path: bytes) -> Row | None:
+        """Return the row of ``path``, if the set has it; to be asked once for each path."""
         row = self._row
-        while row is not None and self._key < key:
-            row = self._row = next(self._rows, None)
-            if row is not None:
-                self._key = tree_key(row.path)
-        return row if row is not None and row.path == path else None
+        if row is not None and row.path != path:
+            key = tree_key(path)
+            while row is not None and tree_key(row.path) < key:
+                row = next(self._rows, None)
+            self._row = row
+        if row is None or row.path != path:
+            return None
+        self._row = next(self._rows, None)
+        return row
 
     def known_parts(self, content: int) -> dict[int, Known]:
         """Return where the parts of a file lie, by their offsets."""

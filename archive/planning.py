@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from archive.catalog import Catalog
 from archive.completion import Orphan
 from archive.differential import Reference, Row
-from archive.entry import Entry, signed64, tree_key
+from archive.entry import Entry, signed64
 from archive.errors import CannotRead
 from archive.fileread import Vanished, look_at, open_quietly
 from archive.headers import OWN_NAMES
@@ -45,7 +46,8 @@ class _Earlier(NamedTuple):
     """Nothing was done to the path since."""
 
 
-class _Run(NamedTuple):
+@dataclass(slots=True)
+class _Run:
     """Consecutive rows of an earlier set, to be copied at once."""
 
     reference: Reference
@@ -149,9 +151,8 @@ class Planner:
         return None
 
     def _earlier(self, path: bytes, found: os.stat_result, device: int) -> _Earlier | None:
-        key = tree_key(path)
         for reference in self._references:
-            row = reference.at(path, key)
+            row = reference.at(path)
             if row is not None:
                 same = row.is_same(found, device)
                 if self._by_content and found.st_size and stat.S_ISREG(found.st_mode):
@@ -248,7 +249,7 @@ class Planner:
             and run.first_there + run.length == earlier.row.id
             and run.first_here + run.length == number
         ):
-            self._run = run._replace(length=run.length + 1)
+            run.length += 1
             return
         self.flush()
         self._run = _Run(earlier.reference, earlier.row.id, number, 1)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from archive.version import VERSION
 from initramfs.errors import UsageError
-from mindi.config import SETTINGS, SYSTEM_FILE, Setting, did_you_mean
+from mindi.config import SETTINGS, Setting
+from mindi.configfile import SYSTEM_FILE, did_you_mean
 from mindi.mains import Parser, run_main
 from mindi.optionwords import parse_path
 

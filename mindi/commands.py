@@ -15,15 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from initramfs.errors import OutputError, UsageError
-from mindi.config import (
-    SETTINGS,
-    SYSTEM_FILE,
-    Host,
-    combine,
-    read_file,
-    read_values,
-    resolve,
-)
+from mindi.config import SETTINGS, Host, combine, read_file, read_values, resolve
+from mindi.configfile import SYSTEM_FILE
 from mindi.progress import Narrator, narrator
 from mindi.results import print_result
 from restore.words import shown_lines

@@ -11,22 +11,18 @@ named by ``--config``), then from the command line. They are the table ``[build]
 
 from __future__ import annotations
 
-import difflib
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from initramfs.codec import Codec
-from initramfs.errors import InputError, UsageError
+from initramfs.errors import UsageError
+from mindi.configfile import did_you_mean, read_document
 from mindi.isolayout import LABEL_CHARACTERS
 from mindi.optionwords import choice, number, parse_path
 from mindi.spec import ImageSpec, KernelChoice, Output, Selection
-
-SYSTEM_FILE = Path("/etc/mindi/mindi.toml")
-TABLES = ("build", "mondoarchive")
-"""Of a configuration file: the settings of `mindi build`, and of `mondoarchive`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,34 +211,6 @@ def read_file(path: Path, *, required: bool) -> Mapping[str, object]:
     return read_values(read_document(path, required=required)["build"], where=f"{path}: [build]")
 
 
-def read_document(path: Path, *, required: bool) -> Mapping[str, Mapping[str, object]]:
-    """Return the tables of a configuration file, each by its name, those it has not got empty.
-
-    Raises UsageError or InputError.
-    """
-    import tomllib
-
-    tables: dict[str, Mapping[str, object]] = {name: {} for name in TABLES}
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if not required:
-            return tables
-        raise InputError(f"cannot read the configuration {path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
-    for name, table in document.items():
-        if name not in TABLES:
-            there = " and ".join(f"[{known}]" for known in TABLES)
-            raise UsageError(f"{path}: unknown table or key {name!r}; there is only {there}")
-        if not isinstance(table, dict):
-            raise UsageError(f"{path}: {name} is not a table; write [{name}]")
-        tables[name] = table
-    return tables
-
-
 def read_values(table: Mapping[str, object], *, where: str, mark: str = "") -> Mapping[str, object]:
     """Parse raw values by key; raise UsageError that names the key and its nearest relatives."""
     rows = {setting.key: setting for setting in SETTINGS}
@@ -273,12 +241,6 @@ def combine(file: Mapping[str, object], options: Mapping[str, object]) -> Mappin
                 hint="leave it out; in the configuration file it does no harm",
             )
     return values
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return words that suggest what ``word`` was meant to be; empty where nothing is near."""
-    near = difflib.get_close_matches(word, sorted(set(known)), n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def resolve(values: Mapping[str, object], host: Host) -> ImageSpec:

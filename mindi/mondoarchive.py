@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from archive.errors import WrongUsage
 from archive.version import VERSION
 from mindi.backup.options import PROGRAM, TABLE, make_parser, read_table, read_words, resolve
-from mindi.config import SYSTEM_FILE, did_you_mean, read_document
+from mindi.configfile import SYSTEM_FILE, did_you_mean, read_document
 from mindi.mains import Manner, run_main
 
 
@@ -37,7 +36,7 @@ def _run(words: list[str]) -> int:
     options = resolve(
         read_words(given),
         _settings(given.get("config")),
-        host=platform.node().partition(".")[0] or "localhost",
+        host=os.uname().nodename.partition(".")[0] or "localhost",
         cores=len(os.sched_getaffinity(0)),
     )
     from mindi.backup.run import run

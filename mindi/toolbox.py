@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from initramfs.closure import Because, ClosureBuilder
 from initramfs.errors import UsageError
 from initramfs.rootfs import Root
-from mindi.config import did_you_mean
+from mindi.configfile import did_you_mean
 from mindi.tools import Family, Kit, Tool
 
 PROGRAM_DIRECTORIES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import stat
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from archive.codec import Codec, Packing
 from archive.errors import ArchiveError, CannotRead, CannotWrite, SetDamaged, WrongUsage
@@ -38,10 +38,12 @@ from mindi.backup.progress import Display
 from mindi.backup.retention import retire
 from mindi.backup.selection import Choice, choose, own_paths
 from mindi.backup.summary import Summary
-from mindi.backup.verify import Verified, verify_set
 from mindi.backup.watch import NothingTaken, WatchedWalk
 from mindi.mains import EXIT_INTERRUPTED, Interrupted
 from restore.words import count_words
+
+if TYPE_CHECKING:
+    from mindi.backup.verify import Verified
 
 _OF_MEDIA = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO),
@@ -204,6 +206,8 @@ class Backup:
         progressed = display.meter.progressed
         verified = None
         if options.verify:
+            from mindi.backup.verify import verify_set
+
             verified = verify_set(
                 written.path,
                 display,
@@ -253,7 +257,7 @@ class Backup:
             parent=parent,
             by_content=self._options.checksum,
             selection=choice.selected,
-            host=platform.node(),
+            host=os.uname().nodename,
             tool_version=VERSION,
         )
 

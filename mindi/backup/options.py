@@ -14,7 +14,7 @@ from typing import Any
 
 from archive.errors import WrongUsage
 from mindi.backup.table import MAX_LEVEL, OPTIONS, CodecName, Group, IoClass
-from mindi.config import did_you_mean
+from mindi.configfile import did_you_mean
 from mindi.mains import Parser
 
 PROGRAM = "mondoarchive"

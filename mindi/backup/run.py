@@ -16,7 +16,6 @@ from mindi.backup.progress import Display, make_display
 from mindi.backup.scratch import scratch_folder
 from mindi.backup.selection import own_paths
 from mindi.backup.summary import EXIT_COMPLETE, EXIT_WARNINGS
-from mindi.backup.verify import refuse_damage, verify_set
 from mindi.mains import Manner
 from mindi.results import print_result
 
@@ -48,6 +47,8 @@ def _backup(options: ArchiveOptions, manner: Manner, display: Display, scratch: 
     _log.info("%s", summary.to_text())
     print_result(summary.to_json() if manner.as_json else summary.to_text())
     if summary.verified is not None:
+        from mindi.backup.verify import refuse_damage
+
         refuse_damage(summary.verified)
     if backup.hook_failed is not None:
         raise backup.hook_failed
@@ -55,6 +56,8 @@ def _backup(options: ArchiveOptions, manner: Manner, display: Display, scratch: 
 
 
 def _verify(options: ArchiveOptions, manner: Manner, display: Display, scratch: Path) -> int:
+    from mindi.backup.verify import refuse_damage, verify_set
+
     verified = verify_set(
         options.chain_folder,
         display,

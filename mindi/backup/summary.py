@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from archive.issues import Issue
 from archive.manifest import Covered, Kind
 from archive.writer import Written
 from mindi.backup.progress import time_words
-from mindi.backup.verify import Verified
 from restore.words import count_words, named, shown_text, size_words
+
+if TYPE_CHECKING:
+    from mindi.backup.verify import Verified
 
 EXIT_COMPLETE = 0
 EXIT_WARNINGS = 1
