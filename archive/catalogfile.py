@@ -18,6 +18,7 @@ import zstandard
 from archive.catalog import Catalog
 from archive.catalogmerge import merge
 from archive.errors import CannotWrite, SetDamaged
+from archive.faults import Fault
 from archive.manifest import CatalogFile, Manifest
 from archive.regular import open_regular
 from archive.setfolder import CATALOG, CATALOG_COPY, FILE_MODE
@@ -83,7 +84,7 @@ def load_catalog(folder: Path, manifest: Manifest, scratch: Path) -> Path:
             if found:
                 _log.warning("%s: using the copy, %s", found[0], CATALOG_COPY)
             return _unpack(folder / name, stored, target)
-        found.append(fault)
+        found.append(str(fault))
     merged = scratch / f"{manifest.set_id}.sqlite.zst"
     if _merge(folder, stored, merged):
         _log.warning("%s: both damaged, together they are whole", "; ".join(found))
@@ -97,8 +98,8 @@ def load_catalog(folder: Path, manifest: Manifest, scratch: Path) -> Path:
     )
 
 
-def catalog_faults(folder: Path, manifest: Manifest) -> tuple[str, ...]:
-    """Return what is wrong with either copy of a set's catalog, in words: no words, no fault."""
+def catalog_faults(folder: Path, manifest: Manifest) -> tuple[Fault, ...]:
+    """Return what is wrong with either copy of a set's catalog."""
     faults = (_fault(folder / name, manifest.catalog) for name in (CATALOG, CATALOG_COPY))
     return tuple(fault for fault in faults if fault is not None)
 
@@ -147,19 +148,22 @@ def _check_room(scratch: Path, stored: CatalogFile) -> None:
         )
 
 
-def _fault(path: Path, stored: CatalogFile) -> str | None:
+def _fault(path: Path, stored: CatalogFile) -> Fault | None:
     """Return what is wrong with a copy of the catalog, by its size and digest."""
     digest = hashlib.sha256()
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != stored.size:
-                return f"{path} has {size} bytes, not {stored.size}"
+                return Fault(path, False, f"has {size} bytes, not {stored.size}")
             while data := file.read(_CHUNK):
                 digest.update(data)
     except OSError as error:
-        return f"{path} cannot be read: {error.strerror}"
-    return None if digest.hexdigest() == stored.sha256 else f"{path} has a wrong digest"
+        words = f"cannot be read: {error.strerror}"
+        return Fault(path, isinstance(error, FileNotFoundError), words)
+    if digest.hexdigest() == stored.sha256:
+        return None
+    return Fault(path, False, "has a wrong digest")
 
 
 def _merge(folder: Path, stored: CatalogFile, target: Path) -> bool:

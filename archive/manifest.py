@@ -14,12 +14,10 @@ import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from archive.codec import Codec
 from archive.errors import SetDamaged
-from archive.regular import open_regular
 
 VERSION = 1
 MAX_BYTES = 16 << 20
@@ -154,19 +152,6 @@ class Manifest:
             reader.fail("version", "is none that is known")
         reader.check_digest(held.pop(_ACCOUNT, None), held)
         return _manifest(_Fields(reader, "", held, {f.name for f in dataclasses.fields(cls)}))
-
-
-def read_manifest(path: Path) -> Manifest:
-    """Read a set's manifest file. Raises SetDamaged, for one that cannot be read too."""
-    try:
-        with open_regular(path) as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise SetDamaged(
-            f"{path} cannot be read: {error.strerror}",
-            hint="a folder without a manifest is no backup set",
-        ) from error
-    return Manifest.from_json(data, where=str(path))
 
 
 def _digest(held: dict[str, object]) -> str:

@@ -15,9 +15,10 @@ from archive.entry import Entry, digest_of_parts
 from archive.errors import ParentMissing, SetDamaged
 from archive.frames import FrameReader, Member
 from archive.headers import entry_name, part_name
-from archive.manifest import Manifest, read_manifest
+from archive.manifest import Manifest
+from archive.manifestfile import has_manifest, read_manifest
 from archive.scratch import scratch_folder
-from archive.setfolder import MANIFEST, chain
+from archive.setfolder import chain
 
 MAX_MEMBERS = 100_000
 """A chain longer than this is none."""
@@ -46,7 +47,7 @@ class BackupSet:
         is asked for. Raises SetDamaged, CannotWrite.
         """
         folder = set_folder(path)
-        manifest = read_manifest(folder / MANIFEST)
+        manifest = read_manifest(folder)
         with ExitStack() as room:
             own = room.enter_context(scratch_folder(scratch, prefix=_SCRATCH, hint=_ROOM))
             catalog = Catalog.open_read(load_catalog(folder, manifest, own))
@@ -118,7 +119,7 @@ def set_folder(path: Path) -> Path:
 
     Raises SetDamaged where there is none.
     """
-    if (path / MANIFEST).is_file():
+    if has_manifest(path):
         return path
     names = chain(path)
     if names:
@@ -201,7 +202,7 @@ def _sets_beside(folder: Path) -> tuple[dict[str, tuple[Path, Manifest]], list[s
     for name in chain(parent):
         path = parent / str(name)
         try:
-            manifest = read_manifest(path / MANIFEST)
+            manifest = read_manifest(path)
         except SetDamaged:
             damaged.append(str(name))
         else:

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from archive.errors import ArchiveError, CannotWrite
 from archive.manifest import Kind, Manifest
+from archive.manifestfile import MANIFEST, MANIFEST_COPY, has_manifest
 
-MANIFEST = "manifest.json"
 CATALOG = "catalog.sqlite.zst"
 CATALOG_COPY = "catalog-copy.sqlite.zst"
 SLICES = "slices"
@@ -74,7 +74,7 @@ def slice_path(folder: Path, number: int, suffix: str) -> Path:
 
 def chain(folder: Path) -> tuple[SetName, ...]:
     """Return the whole sets of a prefix's folder, oldest first; none where it does not exist."""
-    return tuple(name for name in _names(folder, "") if (folder / str(name) / MANIFEST).is_file())
+    return tuple(name for name in _names(folder, "") if has_manifest(folder / str(name)))
 
 
 def prefixes(folder: Path) -> tuple[Path, ...]:
@@ -151,14 +151,16 @@ def find_partial(folder: Path) -> Partial | None:
 def finish(partial: Partial, manifest: Manifest) -> Path:
     """Make an unfinished set a whole one; return its folder. Raises CannotWrite.
 
-    Everything reaches the medium first, the manifest last, then the set gets its name.
+    Everything reaches the medium first, the manifest last, twice, then the set gets its name.
     """
     folder = partial.path.parent
     whole = folder / str(partial.name)
     try:
-        (partial.path / MANIFEST).unlink(missing_ok=True)
+        for name in (MANIFEST, MANIFEST_COPY):
+            (partial.path / name).unlink(missing_ok=True)
         sync_tree(partial.path)
-        write_synced(partial.path / MANIFEST, manifest.to_json())
+        for name in (MANIFEST, MANIFEST_COPY):
+            write_synced(partial.path / name, manifest.to_json())
         sync(partial.path)
         # rename() would replace an empty folder.
         if os.path.lexists(whole):

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from archive.catalog import Catalog
 from archive.codec import FRAME_LIMIT, Codec, FrameDamaged, decompress
 from archive.entry import Frame
+from archive.faults import Fault
 from archive.frames import FrameLost, FrameReader, Member
 from archive.headers import entry_name, part_name
 from archive.regular import open_descriptor
@@ -63,15 +64,6 @@ class Ground:
     members: tuple[Member, ...]
     catalog: Path
     """Unpacked."""
-
-
-class Fault(NamedTuple):
-    """A file of a set that is damaged or missing."""
-
-    path: Path
-    is_missing: bool
-    words: str
-    """What is wrong, to be read behind the path and a colon."""
 
 
 @dataclass(slots=True)

@@ -20,12 +20,13 @@ from archive.catalog import Catalog
 from archive.catalogfile import catalog_faults
 from archive.entry import Entry, Frame, digest_of_parts, tree_key
 from archive.errors import SetDamaged
-from archive.manifest import read_manifest
+from archive.faults import Fault
+from archive.manifestfile import MANIFEST, MANIFEST_COPY, manifest_faults, read_manifest
 from archive.reader import BackupSet
 from archive.regular import open_descriptor
 from archive.rowcheck import OF_ONE_FILE
-from archive.setfolder import CATALOG, CATALOG_COPY, MANIFEST
-from archive.slicecheck import Checked, Fault, Ground, Piece, Task, check_slice
+from archive.setfolder import CATALOG, CATALOG_COPY
+from archive.slicecheck import Checked, Ground, Piece, Task, check_slice
 from archive.workers import Workers
 
 Progress = Callable[[int, int], None]
@@ -107,7 +108,7 @@ def verify(
     run = _Run(backup, chain=chain)
     with Workers(functools.partial(check_slice, ground), count) as workers:
         for number, member in enumerate(members):
-            run.check_catalog(number, member.folder)
+            run.check_account(number, member.folder)
         try:
             for checked in workers.map(run.tasks()):
                 run.take(checked)
@@ -136,16 +137,13 @@ class _Run:
         self._lost_contents: dict[int, str] = {}
         self._files = self._bytes = self._count = 0
 
-    def check_catalog(self, number: int, folder: Path) -> None:
-        """Check both copies of a member's catalog, and learn of its slices from it."""
-        manifest = self._backup.manifest if number == 0 else read_manifest(folder / MANIFEST)
-        copies = (folder / CATALOG, folder / CATALOG_COPY)
-        for path in copies:
-            _forget(path)
-        for words in catalog_faults(folder, manifest):
-            path = next(path for path in copies if words.startswith(f"{path} "))
-            is_missing = not path.exists()
-            self._faults.append(Fault(path, is_missing, words.removeprefix(f"{path} ")))
+    def check_account(self, number: int, folder: Path) -> None:
+        """Check both copies of a member's manifest and catalog, and learn of its slices."""
+        for name in (MANIFEST, MANIFEST_COPY, CATALOG, CATALOG_COPY):
+            _forget(folder / name)
+        manifest = self._backup.manifest if number == 0 else read_manifest(folder)
+        self._faults += manifest_faults(folder)
+        self._faults += catalog_faults(folder, manifest)
         if number == 0:
             self._learn(0, self._catalog)
             return
@@ -267,7 +265,7 @@ def _forget(path: Path) -> None:
     try:
         descriptor = open_descriptor(path)
     except OSError:
-        return  # catalog_faults tells
+        return  # who reads it tells
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:

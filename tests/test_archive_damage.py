@@ -34,7 +34,7 @@ PACKINGS = {
 }
 QUICK = ("zstd", "none", "gzip-per-file")
 CATALOGS = ("catalog.sqlite.zst", "catalog-copy.sqlite.zst")
-MANIFEST = "manifest.json"
+MANIFESTS = ("manifest.json", "manifest-copy.json")
 
 Samples = Callable[[str], tuple[Sample, Sample]]
 
@@ -89,15 +89,15 @@ def check_faults(sample: Sample, folder: Path, found: Verified, hit: set[Path]) 
     needed = {need.slice for need in sample.needs}
     own = {path for path in hit if path.parts[0] == sample.name}
     parents = {Path(name) for name in sample.members[1:]}
-    catalogs = {path for path in hit if path.name in CATALOGS}
-    assert own | (hit & needed) | catalogs <= told <= hit | parents
+    kept_twice = {path for path in hit if path.name in CATALOGS + MANIFESTS}
+    assert own | (hit & needed) | kept_twice <= told <= hit | parents
 
 
 def is_beyond_help(sample: Sample, hit: set[Path]) -> bool:
-    """Say whether a set may be refused: its catalog is lost twice, or a manifest is damaged."""
-    manifests = {Path(name) / MANIFEST for name in sample.members}
-    both = {Path(sample.name) / name for name in CATALOGS}
-    return bool(hit & manifests) or both <= hit
+    """Say whether a set may be refused: its catalog is lost twice, or a manifest is."""
+    twice = [{Path(sample.name) / name for name in CATALOGS}]
+    twice += [{Path(member) / name for name in MANIFESTS} for member in sample.members]
+    return any(both <= hit for both in twice)
 
 
 def run(sample: Sample, room: Path, seed: int, harm: Callable[[Path, random.Random], None]) -> None:

@@ -25,6 +25,7 @@ from restore.difference import Difference, Kind
 from tests.support import torture
 from tests.support.backup import restore, save
 from tests.support.rights import run_bound
+from tests.support.sets import write_manifest
 from tests.support.tools import require_tool
 
 MIB = 1 << 20
@@ -319,7 +320,7 @@ def saved_as(
     """Save a tree; return the folder of the set, of which the manifest says what it should."""
     written = save(tree, folder, selection=selection)
     manifest = replace(written.manifest, selection=stored, coverage=coverage)
-    (written.path / "manifest.json").write_bytes(manifest.to_json())
+    write_manifest(written.path, manifest.to_json())
     return written.path
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from hypothesis import strategies as st
 
 from archive.codec import Codec
 from archive.errors import SetDamaged
-from archive.manifest import Kind, Manifest, read_manifest
+from archive.manifest import Kind, Manifest
 from tests.support.sets import manifest
 
 PARENT = "0b8e5a1c-7c50-4f0e-9d3c-111111111111"
@@ -178,15 +176,3 @@ def test_any_structure_is_read_or_refused(data: st.DataObject) -> None:
     except SetDamaged:
         return
     assert json.loads(read.to_json()) == held
-
-
-def test_a_missing_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(SetDamaged, match="No such file") as caught:
-        read_manifest(tmp_path / "manifest.json")
-    assert "no backup set" in str(caught.value.hint)
-
-
-def test_a_fifo_is_refused_at_once(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "manifest.json")
-    with pytest.raises(SetDamaged, match="no regular file"):
-        read_manifest(tmp_path / "manifest.json")

@@ -90,10 +90,12 @@ def remove(path: Path) -> None:
         ("catalog-copy.sqlite.zst", remove),
         ("manifest.json", flip),
         ("manifest.json", remove),
+        ("manifest-copy.json", flip),
+        ("manifest-copy.json", remove),
     ],
     ids=[
         *("no-slice", "short-slice", "bad-catalog", "no-catalog", "bad-copy", "no-copy"),
-        *("bad-manifest", "no-manifest"),
+        *("bad-manifest", "no-manifest", "bad-manifest-copy", "no-manifest-copy"),
     ],
 )
 def test_a_damaged_one_is_refused(
@@ -110,6 +112,7 @@ def test_a_damaged_one_is_refused(
 def test_an_older_one_does_not_take_the_place_of_the_newest(folder: Path, tmp_path: Path) -> None:
     newest = named(folder)[1]
     remove(newest / "manifest.json")
+    remove(newest / "manifest-copy.json")
     with pytest.raises(SetDamaged, match=newest.name):
         opened(folder, tmp_path)
 

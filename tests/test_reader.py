@@ -22,8 +22,8 @@ from archive.errors import CannotWrite, ParentMissing, SetDamaged
 from archive.frames import FrameReader, Member
 from archive.manifest import Manifest
 from archive.reader import BackupSet, contents, set_folder
-from archive.setfolder import CATALOG, CATALOG_COPY, MANIFEST
-from tests.support.sets import FILE, SetBuilder, manifest, words
+from archive.setfolder import CATALOG, CATALOG_COPY
+from tests.support.sets import FILE, SetBuilder, manifest, words, write_manifest
 
 OLD, NEW = words(5000, 1), words(5000, 2)
 
@@ -115,7 +115,7 @@ def test_another_set_is_no_parent(tmp_path: Path) -> None:
 def test_a_damaged_parent_is_named(tmp_path: Path) -> None:
     first, parent = full(tmp_path)
     folder, _ = differential(tmp_path, parent)
-    (first / MANIFEST).write_bytes(b"{}")
+    write_manifest(first, b"{}")
     with (
         BackupSet.open(folder) as backup,
         pytest.raises(ParentMissing, match=f"manifest is damaged: {first.name}"),
@@ -137,7 +137,7 @@ def test_a_catalog_of_other_sets_is_refused(tmp_path: Path, members: tuple[str, 
 def test_a_newest_set_that_is_damaged_is_not_passed_over(tmp_path: Path) -> None:
     _, parent = full(tmp_path)
     folder, _ = differential(tmp_path, parent)
-    (folder / MANIFEST).write_bytes(b"")
+    write_manifest(folder, b"")
     with pytest.raises(SetDamaged, match=folder.name):
         BackupSet.open(tmp_path)
 
@@ -191,7 +191,7 @@ def with_rows(folder: Path, statement: str) -> Path:
         catalog.connection.executescript(statement)
         catalog.settle()
     changed = manifest(set_id=told.set_id, catalog=store_catalog(database, path))
-    (path / MANIFEST).write_bytes(changed.to_json())
+    write_manifest(path, changed.to_json())
     return path
 
 

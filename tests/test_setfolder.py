@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from archive.errors import CannotWrite
-from archive.manifest import Kind, read_manifest
+from archive.manifest import Kind
+from archive.manifestfile import MANIFEST, MANIFEST_COPY, read_manifest
 from archive.setfolder import (
-    MANIFEST,
     Held,
     SetName,
     chain,
@@ -67,7 +67,7 @@ def test_a_finished_set_is_one(tmp_path: Path) -> None:
     told = manifest(name=str(partial.name))
     folder = finish(partial, told)
     assert (chain(tmp_path), find_partial(tmp_path)) == ((partial.name,), None)
-    assert read_manifest(folder / MANIFEST) == told
+    assert read_manifest(folder) == told
 
 
 def test_nobody_else_can_look_in(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_nobody_else_can_look_in(tmp_path: Path) -> None:
         os.umask(old)
     for path in (tmp_path / "name", folder, folder / "slices"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
-    for path in (tmp_path / "name" / ".lock", folder / MANIFEST):
+    for path in (tmp_path / "name" / ".lock", folder / MANIFEST, folder / MANIFEST_COPY):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from archive.coverage import Coverage, Verdict
 from archive.errors import SetDamaged
-from archive.manifest import Kind, Manifest, Selected, read_manifest
-from archive.setfolder import MANIFEST, chain
+from archive.manifest import Kind, Manifest, Selected
+from archive.manifestfile import read_manifest
+from archive.setfolder import chain
 from mindi.backup.progress import Expected
 from restore.words import size_words
 
@@ -56,7 +57,7 @@ def _latest(folder: Path) -> list[Manifest]:
     found = []
     for name in chain(folder)[: -_LOOKED_AT - 1 : -1]:
         try:
-            found.append(read_manifest(folder / str(name) / MANIFEST))
+            found.append(read_manifest(folder / str(name)))
         except SetDamaged:
             continue  # whoever needs it will say so
     return found

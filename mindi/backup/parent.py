@@ -14,10 +14,11 @@ from archive.catalog import Catalog
 from archive.catalogfile import catalog_faults, load_catalog
 from archive.errors import ParentMissing, SetDamaged, WrongUsage
 from archive.frames import Member
-from archive.manifest import Kind, Manifest, read_manifest
+from archive.manifest import Kind, Manifest
+from archive.manifestfile import MANIFEST, manifest_faults, read_manifest
 from archive.partial import parent_of
 from archive.reader import BackupSet
-from archive.setfolder import MANIFEST, Partial, SetName, chain, newest_full, slice_path
+from archive.setfolder import Partial, SetName, chain, newest_full, slice_path
 from archive.writer import Parent
 
 _FULL_AGAIN = (
@@ -38,7 +39,7 @@ def choose_parent(folder: Path, wanted: str | None, partial: Partial | None) -> 
         return _newest(folder) if named is None else named
     for name in chain(folder):
         path = folder / str(name)
-        if read_manifest(path / MANIFEST).set_id != begun:
+        if read_manifest(path).set_id != begun:
             continue
         if named is not None and not named.samefile(path):
             raise WrongUsage(
@@ -72,7 +73,9 @@ def _newest(folder: Path) -> Path:
         if name is None or name.kind is not Kind.FULL or name == newest:
             continue
         if newest is None or name > newest:
-            raise SetDamaged(f"the full set {path} has lost its {MANIFEST}", hint=_FULL_AGAIN)
+            raise SetDamaged(
+                f"the full set {path} has lost its {MANIFEST} and the copy", hint=_FULL_AGAIN
+            )
     if newest is None:
         raise ParentMissing(
             f"there is no full set in {folder} to make a differential against",
@@ -93,7 +96,7 @@ def open_parent(path: Path, *, scratch: Path, stack: ExitStack) -> Parent:
         # Nothing that is open may be inherited by the processes that are forked later.
         backup.catalog.connection.close()
         for member in members[1:]:
-            manifest = read_manifest(member.folder / MANIFEST)
+            manifest = read_manifest(member.folder)
             unpacked = load_catalog(member.folder, manifest, scratch)
             try:
                 with Catalog.open_read(unpacked) as catalog:
@@ -108,9 +111,9 @@ def open_parent(path: Path, *, scratch: Path, stack: ExitStack) -> Parent:
 
 
 def _check_whole(member: Member, manifest: Manifest, catalog: Catalog) -> None:
-    """Raise SetDamaged unless both copies of the catalog and all slices of a set are there."""
-    for fault in catalog_faults(member.folder, manifest):
-        raise SetDamaged(fault)
+    """Raise SetDamaged unless all slices of a set are there, and all that is kept twice is."""
+    for fault in (*manifest_faults(member.folder), *catalog_faults(member.folder, manifest)):
+        raise SetDamaged(str(fault))
     count = size = 0
     for number, expected, _ in catalog.slices():
         path = slice_path(member.folder, number, member.suffix)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from archive.errors import SetDamaged
-from archive.manifest import read_manifest
-from archive.setfolder import MANIFEST, Held, SetName, chain, remove_set, surplus
+from archive.manifestfile import read_manifest
+from archive.setfolder import Held, SetName, chain, remove_set, surplus
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def retire(folder: Path, keep: int, newest_id: str, say: Callable[[str], None]) 
 def _held(folder: Path, say: Callable[[str], None]) -> Iterator[Held]:
     for name in chain(folder):
         try:
-            manifest = read_manifest(folder / str(name) / MANIFEST)
+            manifest = read_manifest(folder / str(name))
         except SetDamaged as error:
             say(f"kept because nobody can tell what it is: {error.message}")
             continue

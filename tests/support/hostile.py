@@ -27,8 +27,8 @@ from archive.catalog import Catalog
 from archive.codec import Codec
 from archive.entry import SUBVOLUME, Entry, Frame, Part
 from archive.manifest import CatalogFile
-from archive.setfolder import CATALOG, CATALOG_COPY, MANIFEST
-from tests.support.sets import SetBuilder, manifest, words
+from archive.setfolder import CATALOG, CATALOG_COPY
+from tests.support.sets import SetBuilder, manifest, words, write_manifest
 
 FILE = stat.S_IFREG | 0o644
 _KINDS = (
@@ -216,7 +216,7 @@ def make(room: Path, wanted: Hostile) -> Path:
     held = json.loads(told.to_json())
     for key, value in wanted.fields:
         _set(held, key, value)
-    (folder / MANIFEST).write_bytes(sealed(held))
+    write_manifest(folder, sealed(held))
     return folder
 
 

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from archive.manifest import Manifest, read_manifest
+from archive.manifest import Manifest
+from archive.manifestfile import read_manifest
 from archive.setfolder import chain
 from tests.support.realtree import Ran
 from tests.support.tools import require_tool
@@ -65,7 +66,7 @@ def sets(medium: Path) -> list[str]:
 
 def manifest(medium: Path, name: str) -> Manifest:
     """Return a set's manifest."""
-    return read_manifest(medium / PREFIX / name / "manifest.json")
+    return read_manifest(medium / PREFIX / name)
 
 
 def hidden(medium: Path) -> list[str]:

@@ -25,6 +25,7 @@ from archive.manifest import (
     Slices,
     Totals,
 )
+from archive.manifestfile import MANIFEST, MANIFEST_COPY
 from archive.setfolder import finish, new_partial, slice_path
 
 FILE = stat.S_IFREG | 0o644
@@ -66,6 +67,12 @@ def manifest(
         issues=(IssueCount("vanished", 2),),
         catalog=catalog or CatalogFile(10, "0" * 64, 20),
     )
+
+
+def write_manifest(folder: Path, data: bytes) -> None:
+    """Put both files of a manifest into a set's folder."""
+    for name in (MANIFEST, MANIFEST_COPY):
+        (folder / name).write_bytes(data)
 
 
 @dataclass

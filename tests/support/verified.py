@@ -62,7 +62,10 @@ def _read(
 
 def _check_slices(folder: Path, backup: BackupSet) -> None:
     names = {path.name for path in folder.iterdir()}
-    assert names == {"manifest.json", "catalog.sqlite.zst", "catalog-copy.sqlite.zst", "slices"}
+    twice = {"manifest.json": "manifest-copy.json", "catalog.sqlite.zst": "catalog-copy.sqlite.zst"}
+    assert names == {*twice, *twice.values(), "slices"}
+    for name, copy in twice.items():
+        assert (folder / name).read_bytes() == (folder / copy).read_bytes()
     query = "SELECT number, size, sha256 FROM slice"
     rows = backup.catalog.connection.execute(query).fetchall()
     files = {int(path.name.split(".")[0]): path for path in (folder / "slices").iterdir()}
