@@ -14,10 +14,13 @@ import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from archive.codec import Codec
-from archive.errors import SetDamaged
+from archive.errors import LayoutInvalid, SetDamaged
+
+if TYPE_CHECKING:
+    from archive.machine.profile import MachineProfile
 
 VERSION = 1
 MAX_BYTES = 16 << 20
@@ -128,11 +131,14 @@ class Manifest:
     coverage: tuple[Covered, ...]
     issues: tuple[IssueCount, ...]
     catalog: CatalogFile
+    profile: MachineProfile | None = None
+    """The machine, where the set is to bring all of it back."""
     version: int = VERSION
 
     def to_json(self) -> bytes:
         """Return the manifest file's bytes, with the digest of itself."""
-        held = dataclasses.asdict(self)
+        held = dataclasses.asdict(dataclasses.replace(self, profile=None))
+        held["profile"] = None if self.profile is None else self.profile.to_object()
         held["codec"] = self.codec.name.lower()
         held[_ACCOUNT] = _digest(held)
         return json.dumps(held, sort_keys=True, indent=1).encode("ascii") + b"\n"
@@ -187,6 +193,7 @@ def _manifest(fields: _Fields) -> Manifest:
             for one in fields.each("issues", IssueCount)
         ),
         catalog=_catalog(fields.within("catalog", CatalogFile)),
+        profile=_profile(fields),
     )
 
 
@@ -237,6 +244,19 @@ def _catalog(fields: _Fields) -> CatalogFile:
         sha256=fields.match("sha256", _SHA256),
         raw_size=fields.number("raw_size"),
     )
+
+
+def _profile(fields: _Fields) -> MachineProfile | None:
+    held = fields.held["profile"]
+    if held is None:
+        return None
+    # Late: most sets have none, and what a layout is made of takes time to import.
+    from archive.machine.profile import MachineProfile
+
+    try:
+        return MachineProfile.from_object(held, where=fields.where("profile"))
+    except LayoutInvalid as error:
+        fields.fail("profile", f"cannot be: {error.message}")
 
 
 def _numbers(fields: _Fields, make: Callable[..., T]) -> T:
@@ -316,6 +336,9 @@ class _Fields:
 
     def fail(self, name: str, words: str) -> NoReturn:
         self._reader.fail(f"{self._place}{name}", words)
+
+    def where(self, name: str) -> str:
+        return f"{self._reader.where}: {self._place}{name}"
 
     def _typed(self, name: str, kind: type[T]) -> T:
         value = self.held[name]

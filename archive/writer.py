@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from archive import completion
 from archive.catalog import Catalog
@@ -36,6 +36,9 @@ from archive.setfolder import SLICES, Partial, finish
 from archive.slicing import Item, Job, cut
 from archive.walk import Walk
 from archive.workers import Workers
+
+if TYPE_CHECKING:
+    from archive.machine.profile import MachineProfile
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +75,8 @@ class Order:
     selection: Selected
     host: str
     tool_version: str
+    profile: MachineProfile | None = None
+    """Of a machine that is saved as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +326,7 @@ class _Run:
             coverage=tuple(covered.stored for covered in self._walk.coverage),
             issues=tuple(IssueCount(kind, n) for kind, n in sorted(self._issue_counts.items())),
             catalog=catalog,
+            profile=order.profile,
         )
         discard_catalogs(self._partial.path)
         return Written(finish(self._partial, manifest), manifest, tuple(self._issues))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +16,13 @@ from hypothesis import strategies as st
 
 from archive.codec import Codec
 from archive.errors import SetDamaged
+from archive.machine.probeprofile import probe_machine
 from archive.manifest import Kind, Manifest
+from tests.support.recording import Recorded
 from tests.support.sets import manifest
 
+RECORDED = Path(__file__).parent / "recorded"
+MACHINES = sorted(file.stem for file in RECORDED.glob("*.json"))
 PARENT = "0b8e5a1c-7c50-4f0e-9d3c-111111111111"
 
 
@@ -75,7 +81,7 @@ def change(place: str, value: object) -> Callable[[dict[str, Any]], None]:
         *way, last = place.split(".")
         for step in way:
             held = held[int(step)] if isinstance(held, list) else held[step]
-        held[last] = value
+        held[int(last) if isinstance(held, list) else last] = value
 
     return do
 
@@ -103,6 +109,7 @@ WRONG = {
     "issues.0.count": "2",
     "catalog.sha256": "0" * 63,
     "catalog.size": "10",
+    "profile": {},
     "version": "1",
     "foreign": 0,
 }
@@ -171,6 +178,73 @@ def test_any_structure_is_read_or_refused(data: st.DataObject) -> None:
     held = plain()
     for name in data.draw(st.sets(st.sampled_from(sorted(held)), min_size=1, max_size=3)):
         held[name] = data.draw(VALUES)
+    try:
+        read = Manifest.from_json(sealed(held))
+    except SetDamaged:
+        return
+    assert json.loads(read.to_json()) == held
+
+
+# The machine
+
+
+@functools.cache
+def of_machine(name: str) -> Manifest:
+    profile = probe_machine(Recorded(RECORDED / f"{name}.json"))
+    return dataclasses.replace(manifest(), profile=profile)
+
+
+def plain_machine(name: str) -> dict[str, Any]:
+    held: dict[str, Any] = json.loads(of_machine(name).to_json())
+    return held
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_machine_is_read_as_it_was_written(name: str) -> None:
+    told = of_machine(name)
+    assert Manifest.from_json(told.to_json()) == told
+
+
+MACHINE_WRONG = {
+    "profile.version": 2,
+    "profile.facts.memory_bytes": "1",
+    "profile.facts.firmware": "coreboot",
+    "profile.layout.version": 2,
+    "profile.layout.nodes": {},
+    "profile.layout.nodes.0.is": "System",
+    "profile.layout.nodes.0.id": "-o",
+    "profile.layout.nodes.0.size_bytes": 1 << 64,
+    "profile.layout.nodes.1.on": "disk:none",
+    "profile.layout.unsupported": [{"node": "disk:none", "words": ""}],
+}
+
+
+@pytest.mark.parametrize("place", sorted(MACHINE_WRONG))
+def test_a_machine_that_cannot_be_is_refused(place: str) -> None:
+    held = plain_machine("mbr")
+    change(place, MACHINE_WRONG[place])(held)
+    with pytest.raises(SetDamaged, match=r"set/manifest\.json"):
+        Manifest.from_json(sealed(held), where="set/manifest.json")
+
+
+def places(held: object, way: str) -> list[str]:
+    """Return the places of all that a JSON value holds."""
+    items = held.items() if isinstance(held, dict) else enumerate(held)  # type: ignore[arg-type]
+    found = []
+    for name, value in items:
+        found.append(f"{way}.{name}")
+        if isinstance(value, dict | list):
+            found += places(value, found[-1])
+    return found
+
+
+MACHINE_PLACES = places(plain_machine("luks-lvm")["profile"], "profile")
+
+
+@given(st.sampled_from(MACHINE_PLACES), VALUES | st.sampled_from(["disk:vda", "-", "a\0b", "\n"]))
+def test_any_value_in_a_machine_is_read_or_refused(place: str, value: object) -> None:
+    held = plain_machine("luks-lvm")
+    change(place, value)(held)
     try:
         read = Manifest.from_json(sealed(held))
     except SetDamaged:

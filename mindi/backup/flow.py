@@ -43,6 +43,7 @@ from mindi.mains import EXIT_INTERRUPTED, Interrupted
 from restore.words import count_words
 
 if TYPE_CHECKING:
+    from archive.machine.profile import MachineProfile
     from mindi.backup.verify import Verified
 
 _OF_MEDIA = {
@@ -68,6 +69,8 @@ class Backup:
         self._kind = Kind.DIFFERENTIAL if options.differential else Kind.FULL
         self._packing = Packing(Codec.named(options.codec.value), options.level, options.per_file)
         self._made: Path | None = None
+        self._profile: MachineProfile | None = None
+        self._warnings: tuple[str, ...] = ()
 
     def make(self) -> Summary:
         """Make the set, with the hooks around. Raises ArchiveError, ImageError."""
@@ -104,6 +107,7 @@ class Backup:
             )
         choice = choose(options, scratch=self._scratch)
         self._distrust_folder()
+        self._look_at_machine(choice)
         # At its end nothing of the medium is open: the hook after may unmount it.
         with ExitStack() as stack:
             stack.enter_context(locked(self._folder))
@@ -134,6 +138,21 @@ class Backup:
                 f"WARNING: others may write to {self._folder}, and so read, change or remove its "
                 f"sets: `chmod go-w` keeps them out"
             )
+
+    def _look_at_machine(self, choice: Choice) -> None:
+        """Learn what the machine is, where all of it is to be saved. Raises CannotRead."""
+        selection = choice.selection
+        if b"/" not in (*selection.include, *selection.listed):
+            return
+        # Late: no other backup needs it.
+        from archive.machine.probesystem import LiveSystem
+        from mindi.backup.machine import capture
+
+        allowed = self._options.allow_unsupported
+        machine = capture(LiveSystem(), allowed=allowed, is_root=os.geteuid() == 0)
+        self._profile, self._warnings = machine.profile, machine.warnings
+        for words in machine.warnings:
+            self._display.say(f"WARNING: {words}")
 
     def _unfinished(self) -> Partial | None:
         """Return the set that is gone on with, if there is one and that is asked for."""
@@ -226,6 +245,7 @@ class Backup:
             verified=verified,
             removed=removed,
             notes=(*asked.notes, *notes),
+            warnings=self._warnings,
         )
 
     def _retire(
@@ -243,6 +263,8 @@ class Backup:
         why = ""
         if verified is not None and verified.damaged:
             why = "reads back damaged"
+        elif self._warnings and self._profile is None:
+            why = "cannot restore the machine"
         elif warnings:
             why = f"has {count_words(warnings, 'warning')}"
         if why:
@@ -259,6 +281,7 @@ class Backup:
             selection=choice.selected,
             host=os.uname().nodename,
             tool_version=VERSION,
+            profile=self._profile,
         )
 
     def _begin(self, partial: Partial | None) -> Partial:

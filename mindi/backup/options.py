@@ -49,6 +49,7 @@ class ArchiveOptions:
     no_network: bool = False
     one_file_system: bool = False
     exclude_caches: bool = False
+    allow_unsupported: tuple[str, ...] = ()
     differential: bool = False
     parent: str | None = None
     checksum: bool = False

@@ -14,6 +14,7 @@ from mindi.backup.progress import time_words
 from restore.words import count_words, named, shown_text, size_words
 
 if TYPE_CHECKING:
+    from archive.machine.profile import MachineProfile
     from mindi.backup.verify import Verified
 
 EXIT_COMPLETE = 0
@@ -44,12 +45,15 @@ class Summary:
     """The sets that ``--keep`` removed."""
     notes: tuple[str, ...] = ()
     """What is no warning, and to be known."""
+    warnings: tuple[str, ...] = ()
+    """Of the set as a whole; those of its paths are in the manifest."""
 
     @property
     def exit_code(self) -> int:
         """0: complete; 1: with warnings. What is worse is an error, and told as one."""
         found = self.verified is not None and self.verified.differs
-        return EXIT_WARNINGS if self.written.manifest.issues or found else EXIT_COMPLETE
+        warned = self.warnings or self.written.manifest.issues
+        return EXIT_WARNINGS if warned or found else EXIT_COMPLETE
 
     @property
     def rate(self) -> float:
@@ -76,6 +80,7 @@ class Summary:
             "read_bytes": self.read_bytes,
             "packed_files": manifest.totals.stored_files,
             "packed_bytes": manifest.totals.stored_bytes,
+            "machine": manifest.profile is not None,
             "slices": manifest.slices.count,
             "slices_bytes": manifest.slices.size,
             "catalog_bytes": manifest.catalog.size,
@@ -103,6 +108,7 @@ class Summary:
             "verified": None if self.verified is None else self.verified.to_json(),
             "removed": list(self.removed),
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }
 
     def to_text(self) -> str:
@@ -111,7 +117,7 @@ class Summary:
 
     def _lines(self) -> Iterator[str]:
         manifest = self.written.manifest
-        warnings = sum(one.count for one in manifest.issues)
+        warnings = sum(one.count for one in manifest.issues) + len(self.warnings)
         state = "complete" if not warnings else f"complete, with {count_words(warnings, 'warning')}"
         yield _line("set", f"{manifest.kind}, {state}")
         if self.parent is not None:
@@ -132,6 +138,8 @@ class Summary:
         rate = f", {size_words(round(self.rate))}/s" if self.read_bytes else ""
         yield _line("time", time_words(self.seconds) + rate)
         yield from _coverage(manifest.coverage)
+        yield from _machine(manifest.profile)
+        yield from (_line("warning", shown_text(words)) for words in self.warnings)
         yield from self._issues()
         if self.verified is not None:
             yield from (_line(title, words) for title, words in self.verified.lines())
@@ -177,6 +185,17 @@ def _coverage(coverage: Iterable[Covered]) -> Iterator[str]:
         if not taken or why != "taken":
             words += f": {shown_text(why)}"
         yield _line("taken" if taken else "left out", words)
+
+
+def _machine(profile: MachineProfile | None) -> Iterator[str]:
+    """Say that the set describes the machine, and what of it no restore makes."""
+    if profile is None:
+        return
+    lacking = dict.fromkeys(one.node for one in profile.layout.unsupported)
+    words = "its storage layout is in the set"
+    if lacking:
+        words += f"; not restored, as allowed: {', '.join(lacking)}"
+    yield _line("machine", shown_text(words))
 
 
 def _line(title: str, words: str) -> str:

@@ -180,6 +180,16 @@ OPTIONS: tuple[Option, ...] = (
         in_file=True,
     ),
     Option(
+        ("--allow-unsupported",),
+        Group.SELECTION,
+        "with /: go on though this part of the storage layout, as `mindi layout` names it, cannot "
+        "be restored; * and ? are wildcards",
+        _text,
+        "NODE",
+        many=True,
+        in_file=True,
+    ),
+    Option(
         ("-D", "--differential"), Group.KIND, "save only what changed since the newest full set"
     ),
     Option(
