@@ -86,7 +86,9 @@ def check(sample: Sample, folder: Path, target: Path) -> None:
 def check_faults(sample: Sample, folder: Path, found: Verified, hit: set[Path]) -> None:
     """What is told to be damaged is what was: of parents, as far as this set needs it."""
     told = {fault.path.relative_to(folder) for fault in found.faults}
-    needed = {need.slice for need in sample.needs}
+    # Without either catalog nobody knows a slice's digest: only of what is needed in it.
+    blind = [name for name in sample.members[1:] if {Path(name) / one for one in CATALOGS} <= hit]
+    needed = {need.slice for need in sample.needs if need.slice.parts[0] not in blind}
     own = {path for path in hit if path.parts[0] == sample.name}
     parents = {Path(name) for name in sample.members[1:]}
     kept_twice = {path for path in hit if path.name in CATALOGS + MANIFESTS}
