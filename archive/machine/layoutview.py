@@ -53,15 +53,18 @@ def device_path(node: Node) -> str:
 
 def tree(layout: Layout) -> str:
     """Return the layout as lines of a tree, then what is not supported."""
-    lines: list[str] = []
-    for node in layout.nodes:
-        if _is_root(node):
-            lines.append(describe(node, layout))
-            lines += _branches(node, layout, "")
+    lines = [line for _, branch in trees(layout) for line in branch]
     if layout.unsupported:
         lines += ["", "cannot be restored:"]
         lines += [f"  {one.node}: {one.words}" for one in layout.unsupported]
     return "\n".join(lines)
+
+
+def trees(layout: Layout) -> Iterator[tuple[AnyNode, tuple[str, ...]]]:
+    """Yield what begins a tree of its own, a disk, an array, a volume group, and its lines."""
+    for node in layout.nodes:
+        if _is_root(node):
+            yield node, (describe(node, layout), *_branches(node, layout, ""))
 
 
 def _is_root(node: Node) -> bool:
