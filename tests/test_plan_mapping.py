@@ -1,0 +1,428 @@
+"""Which disk of a machine becomes which of those that were saved: no wrong one, ever."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from archive.machine.layout import AnyNode, Layout
+from archive.machine.layoutfiles import Swap
+from archive.machine.layoutnodes import Disk, Opaque
+from restore.plan.mapping import Matched, in_use, match_disks
+from tests.support import layouts
+from tests.test_probe import MACHINES
+from tests.test_probe import layout as recorded
+
+HELD = frozenset({"disk:sdh"})
+
+
+def disk(
+    name: str,
+    *,
+    serial: str | None = None,
+    wwn: str | None = None,
+    size_mib: int = 100,
+    sector: int = 512,
+    transport: str | None = None,
+    model: str | None = None,
+) -> Disk:
+    bare = layouts.disk(name, size_mib=size_mib)
+    return replace(
+        bare, serial=serial, wwn=wwn, logical_sector=sector, transport=transport, model=model
+    )
+
+
+def swap(on: Disk, *, priority: int | None = None, uuid: str | None = None) -> Swap:
+    """Return what makes a disk one that holds something: swap on the whole of it."""
+    return Swap(
+        id=f"swap:{on.kernel_name}",
+        on=on.id,
+        size_bytes=on.size_bytes - 4096,
+        priority=priority,
+        uuid=uuid,
+    )
+
+
+def full(*disks: Disk) -> Layout:
+    return Layout.of([node for one in disks for node in (one, swap(one))])
+
+
+def empty(*disks: Disk) -> Layout:
+    return Layout.of(disks)
+
+
+def mixed(*, held: Sequence[Disk], blank: Sequence[Disk]) -> Layout:
+    return Layout.of([*full(*held).nodes, *blank])
+
+
+def pairs(found: Matched) -> dict[str, str]:
+    return {one.saved.kernel_name: one.target.kernel_name for one in found.matches}
+
+
+def whys(found: Matched) -> list[str]:
+    return [one.why for one in found.matches]
+
+
+def words(found: Matched) -> str:
+    (refusal,) = found.refusals
+    return refusal.words
+
+
+# Who a disk is
+
+
+def test_a_serial_tells_whatever_the_kernel_calls_the_disk() -> None:
+    saved = full(disk("sda", serial="A"), disk("sdb", serial="B"))
+    found = match_disks(saved, empty(disk("sda", serial="B"), disk("sdb", serial="A")))
+    assert pairs(found) == {"sda": "sdb", "sdb": "sda"}
+    assert whys(found) == ["same serial", "same serial"]
+    assert found.paths() == {"disk:sda": "/dev/sdb", "disk:sdb": "/dev/sda"}
+    assert (found.refusals, found.spare) == ((), ())
+
+
+def test_a_wwn_tells_in_whatever_form() -> None:
+    saved = full(disk("sda", wwn="0x5000C500A1B2C3D4"))
+    found = match_disks(saved, empty(disk("sda"), disk("sdb", wwn="naa.5000c500a1b2c3d4")))
+    assert (pairs(found), whys(found)) == ({"sda": "sdb"}, ["same WWN"])
+
+
+def test_without_udev_an_ata_disk_is_known_by_what_sysfs_tells() -> None:
+    shown = f"t10.ATA     {'QEMU HARDDISK':40}{'QM00001':20}".strip()
+    found = match_disks(
+        full(disk("sda", serial="QM00001")), empty(disk("sda"), disk("sdb", wwn=shown))
+    )
+    assert (pairs(found), whys(found)) == ({"sda": "sdb"}, ["same serial"])
+
+
+def test_a_model_without_a_serial_is_no_serial() -> None:
+    shown = f"t10.ATA     {'QEMU HARDDISK':40}".strip()
+    found = match_disks(full(disk("sda", wwn=shown)), empty(disk("sda", wwn=shown)))
+    assert whys(found) == ["same size, in order"]
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        (
+            disk("sda", serial="A", wwn="0x5000c500a1b2c3d4"),
+            disk("sda", serial="A", wwn="0x5000c500a1b2c3d5"),
+        ),
+        (
+            disk("sda", serial="A", wwn="0x5000c500a1b2c3d4"),
+            disk("sda", serial="B", wwn="0x5000c500a1b2c3d4"),
+        ),
+        (disk("sda", serial="A"), disk("sda", serial="B")),
+        (disk("sda", serial=""), disk("sda", serial="")),
+        (disk("sda", serial="00000000"), disk("sda", serial="00000000")),
+        (disk("sda"), disk("sda")),
+    ],
+    ids=["other-WWN", "other-serial", "both-other", "empty", "zeros", "none"],
+)
+def test_what_does_not_tell_is_matched_by_size(was: Disk, now: Disk) -> None:
+    assert whys(match_disks(full(was), empty(now))) == ["same size, in order"]
+
+
+@pytest.mark.parametrize("side", ["saved", "target"])
+def test_a_serial_that_two_disks_have_tells_nothing(side: str) -> None:
+    twice = empty(disk("sda", serial="123"), disk("sdb", serial="123"))
+    once = empty(disk("sda", serial="123"), disk("sdb", serial="9"))
+    saved, target = (twice, once) if side == "saved" else (once, twice)
+    found = match_disks(full(*saved.all(Disk)), target)
+    assert whys(found) == ["same size, in order"] * 2
+
+
+def test_namespaces_of_a_drive_are_told_by_their_wwn() -> None:
+    one, other = "eui.0025385b71b0cd9e", "eui.0025385b71b0cd9f"
+    saved = full(disk("nvme0n1", serial="S", wwn=one), disk("nvme0n2", serial="S", wwn=other))
+    target = empty(disk("nvme0n1", serial="S", wwn=other), disk("nvme0n2", serial="S", wwn=one))
+    found = match_disks(saved, target)
+    assert pairs(found) == {"nvme0n1": "nvme0n2", "nvme0n2": "nvme0n1"}
+    assert whys(found) == ["same WWN", "same WWN"]
+
+
+def test_a_disk_that_two_saved_ones_could_be_is_refused() -> None:
+    saved = full(disk("sda", serial="A"), disk("sdb", wwn="0x5000c500a1b2c3d4"))
+    found = match_disks(saved, empty(disk("sda", serial="A", wwn="0x5000c500a1b2c3d4")))
+    assert found.matches == ()
+    assert [one.node for one in found.refusals] == ["disk:sda", "disk:sdb"]
+    assert "do not tell which disk here" in found.refusals[0].words
+
+
+def test_a_cheap_serial_on_another_model_of_another_size_is_not_believed() -> None:
+    saved = full(disk("sda", serial="0123456789", model="Stick"))
+    target = empty(disk("sda", serial="0123456789", model="Archive", size_mib=500))
+    assert whys(match_disks(saved, target)) == ["400 MiB larger, in order"]
+
+
+def test_a_model_that_is_cut_off_is_the_same() -> None:
+    saved = full(disk("sda", serial="A1", model="Samsung_SSD_860_EVO_500GB"))
+    target = empty(disk("sda", serial="A1", model="Samsung SSD 860", size_mib=500))
+    assert whys(match_disks(saved, target)) == ["same serial, 400 MiB larger"]
+
+
+# A disk that is known and cannot be used
+
+
+@pytest.mark.parametrize(
+    ("now", "why"),
+    [
+        (disk("sdb", serial="A", size_mib=60), "it is too small by 40 MiB"),
+        (disk("sdb", serial="A", sector=4096), "it has sectors of 4096 bytes, 512 bytes"),
+        (disk("sdh", serial="A"), "it holds the set"),
+    ],
+    ids=["small", "sector", "kept"],
+)
+def test_nothing_takes_the_place_of_a_known_disk(now: Disk, why: str) -> None:
+    kept = {"disk:sdh": "it holds the set"}
+    saved = full(disk("sda", serial="A"))
+    found = match_disks(saved, empty(disk("sda", serial="N"), now), kept=kept)
+    assert found.matches == ()
+    assert why in words(found)
+    assert "serial A" in words(found)
+    alone = match_disks(saved, empty(disk("sda", serial="N")), kept=kept)
+    assert pairs(alone) == {"sda": "sda"}
+
+
+# By size and order
+
+
+def test_disks_of_a_size_are_taken_in_order() -> None:
+    saved = full(disk("sdz"), disk("sdaa"), disk("nvme10n1", size_mib=300))
+    target = empty(disk("sdaa"), disk("nvme0n1", size_mib=300), disk("sdc"))
+    found = match_disks(saved, target)
+    assert pairs(found) == {"sdz": "sdc", "sdaa": "sdaa", "nvme10n1": "nvme0n1"}
+    assert set(whys(found)) == {"same size, in order"}
+
+
+def test_a_larger_disk_is_taken_where_none_is_of_the_size() -> None:
+    found = match_disks(full(disk("sda")), empty(disk("sda", size_mib=5000)))
+    assert whys(found) == ["4.8 GiB larger, in order"]
+
+
+def test_the_size_goes_before_the_order() -> None:
+    found = match_disks(full(disk("sda")), empty(disk("sda", size_mib=500), disk("sdb")))
+    assert pairs(found) == {"sda": "sdb"}
+    assert [one.kernel_name for one in found.spare] == ["sda"]
+
+
+def test_larger_disks_are_dealt_out_so_that_all_fit() -> None:
+    saved = full(disk("sda", size_mib=50), disk("sdb", size_mib=100))
+    target = empty(disk("sda", size_mib=110), disk("sdb", size_mib=60))
+    assert pairs(match_disks(saved, target)) == {"sda": "sdb", "sdb": "sda"}
+
+
+def test_an_empty_disk_goes_before_one_that_is_not() -> None:
+    target = mixed(held=[disk("sda")], blank=[disk("sdb")])
+    found = match_disks(full(disk("sda")), target)
+    assert pairs(found) == {"sda": "sdb"}
+
+
+def test_another_machine_of_the_same_disks_is_taken_with_all_that_is_on_it() -> None:
+    saved = full(disk("sda", serial="A"), disk("sdb", serial="B"))
+    target = full(disk("sda", serial="C"), disk("sdb", serial="D"))
+    assert pairs(match_disks(saved, target)) == {"sda": "sda", "sdb": "sdb"}
+
+
+def test_of_two_that_hold_something_none_is_chosen() -> None:
+    target = full(disk("sda", serial="X"), disk("sdb", serial="Y"))
+    found = match_disks(full(disk("sda", serial="A")), target)
+    assert found.matches == ()
+    assert words(found).count("it may be meant, there is something on it") == 2
+    assert "wipefs" in words(found)
+
+
+def test_a_full_disk_of_the_size_and_a_larger_empty_one_are_told_apart_by_nothing() -> None:
+    target = mixed(held=[disk("sda")], blank=[disk("sdb", size_mib=200)])
+    found = match_disks(full(disk("sda")), target)
+    assert found.matches == ()
+    assert "it may be meant, it is empty" in words(found)
+
+
+def test_a_full_disk_of_the_size_goes_before_a_larger_full_one() -> None:
+    found = match_disks(full(disk("sda")), full(disk("sda", size_mib=200), disk("sdb")))
+    assert pairs(found) == {"sda": "sdb"}
+
+
+def test_on_the_saved_machine_a_strange_disk_with_something_on_it_is_not_taken() -> None:
+    saved = full(disk("sda", serial="A"), disk("sdb", serial="B"))
+    known, new = disk("sda", serial="A"), disk("sdb", serial="N")
+    found = match_disks(saved, full(known, new))
+    assert pairs(found) == {"sda": "sda"}
+    assert "it was no disk of this machine" in words(found)
+    replaced = match_disks(saved, mixed(held=[known], blank=[new]))
+    assert pairs(replaced) == {"sda": "sda", "sdb": "sdb"}
+    assert whys(replaced) == ["same serial", "same size, in order"]
+
+
+def test_a_known_disk_that_is_carried_around_does_not_make_it_the_saved_machine() -> None:
+    stick = disk("sdh", serial="U", transport="usb")
+    saved = full(disk("sda", serial="A"), stick)
+    found = match_disks(saved, full(disk("sda", serial="N"), stick))
+    assert pairs(found) == {"sda": "sda", "sdh": "sdh"}
+
+
+UUIDS = ("441ad07a-bf8a-480a-8873-99f05cb0f1c4", "9f7f1768-b1dc-4cb0-9e45-c56de67bae70")
+
+
+def held(one: Disk, uuid: str) -> list[AnyNode]:
+    return [one, swap(one, uuid=uuid)]
+
+
+def test_a_restore_that_was_begun_goes_to_the_same_disks_again() -> None:
+    saved = Layout.of([*held(disk("sda"), UUIDS[0]), *held(disk("sdb"), UUIDS[1])])
+    target = Layout.of([*held(disk("sdb"), UUIDS[0]), disk("sda")])
+    found = match_disks(saved, target)
+    assert pairs(found) == {"sda": "sdb", "sdb": "sda"}
+    assert whys(found) == ["same content, same size", "same size, in order"]
+
+
+def test_a_copy_is_not_overwritten_and_not_left_beside() -> None:
+    saved = Layout.of(held(disk("sda"), UUIDS[0]))
+    target = Layout.of([*held(disk("sda"), UUIDS[0]), disk("sdb")])
+    found = match_disks(saved, target)
+    assert found.matches == ()
+    assert words(found).count("it may be meant") == 2
+
+
+# What is never taken
+
+
+@pytest.mark.parametrize("transport", ["usb", "iscsi", "mmc"])
+def test_disks_of_others_are_not_taken_for_its_own(transport: str) -> None:
+    now = empty(disk("sda", transport=transport))
+    found = match_disks(full(disk("sda", transport="sata")), now)
+    assert f"it is connected by {transport}" in words(found)
+    assert pairs(match_disks(full(disk("sda", transport=transport)), now)) == {"sda": "sda"}
+
+
+def test_a_disk_on_two_paths_is_no_two_disks() -> None:
+    wwn = "0x600508b1001c4d8f0000000000000001"
+    saved = full(disk("sda", serial="A"), disk("sdb", serial="B"))
+    target = [disk("sda", serial="P", wwn=wwn), disk("sdb", serial="P", wwn=wwn)]
+    found = match_disks(saved, empty(*target))
+    assert found.matches == ()
+    assert "it is the same disk as /dev/sda, over another path" in found.refusals[0].words
+    apart = [target[0], replace(target[1], serial="Q", wwn=None)]
+    assert len(match_disks(saved, empty(*apart)).matches) == 2
+
+
+def test_a_disk_of_which_nothing_is_restored_needs_none_and_is_left_alone() -> None:
+    idle = disk("sdb", serial="B")
+    saved = mixed(held=[disk("sda", serial="A")], blank=[idle])
+    assert match_disks(saved, empty(disk("sda", serial="A"))).refusals == ()
+    found = match_disks(saved, empty(idle))
+    assert "it is the disk that was /dev/sdb, on which there is nothing to restore" in words(found)
+    assert found.spare == (idle,)
+
+
+def test_what_cannot_be_made_needs_no_disk() -> None:
+    pool = disk("sdb")
+    strange = Opaque(id="opaque:sdb", on=(pool.id,), what="zfs_member")
+    saved = Layout.of([*full(disk("sda")).nodes, pool, strange])
+    assert pairs(match_disks(saved, empty(disk("sda")))) == {"sda": "sda"}
+
+
+def test_what_lies_on_what_cannot_be_made_needs_its_disk() -> None:
+    pool = disk("sdb")
+    strange = Opaque(id="opaque:sdb", on=(pool.id,), what="multipath")
+    above = replace(swap(pool), on=strange.id)
+    saved = Layout.of([pool, strange, above])
+    assert [one.node for one in match_disks(saved, empty()).refusals] == ["disk:sdb"]
+
+
+def test_a_refusal_tells_all_that_is_there_and_what_to_do() -> None:
+    saved = full(disk("sda", serial="A", model="Big One", size_mib=500), disk("sdb"))
+    target = empty(
+        disk("sda", size_mib=499),
+        disk("sdb"),
+        disk("sdc", size_mib=600, sector=4096, serial="C"),
+        disk("sdh", size_mib=500),
+    )
+    found = match_disks(saved, target, kept={"disk:sdh": "it holds the backup set"})
+    assert words(found) == (
+        "no disk here is taken for /dev/sda (Big One, serial A, 500 MiB): "
+        "/dev/sda (499 MiB): it is too small by 1 MiB; "
+        "/dev/sdb (100 MiB): it is too small by 400 MiB; "
+        "/dev/sdc (serial C, 600 MiB): it has sectors of 4096 bytes, 512 bytes are needed; "
+        "/dev/sdh (500 MiB): it holds the backup set; "
+        "connect an empty disk of 500 MiB or more with sectors of 512 bytes"
+    )
+
+
+def test_a_machine_without_a_disk() -> None:
+    assert "there is no disk" in words(match_disks(full(disk("sda")), empty()))
+
+
+def test_names_from_a_set_do_nothing_to_a_terminal() -> None:
+    found = match_disks(full(disk("sda", model="\x1b[2J\n")), empty())
+    assert words(found).isprintable()
+
+
+# What is in use
+
+
+def test_what_is_mounted_is_in_use() -> None:
+    assert in_use(Layout.of(layouts.simple())) == {"disk:sda": "/ is mounted from it"}
+
+
+def test_what_is_not_mounted_is_not_in_use() -> None:
+    assert in_use(Layout.of(layouts.simple()[1:])) == {}
+
+
+def test_swap_in_use() -> None:
+    nodes = [disk("sda"), swap(disk("sda"), priority=5), disk("sdb"), swap(disk("sdb"))]
+    used = "swap on it is in use"
+    assert in_use(Layout.of(nodes)) == {"disk:sda": f"{used} (sda)"}
+    known = in_use(Layout.of(nodes), swaps=["swap:sdb"])
+    assert known == {"disk:sda": f"{used} (sda)", "disk:sdb": f"{used} (sdb)"}
+
+
+def test_what_is_mounted_from_nobody_knows_where_may_be_on_any_disk_that_is_not_understood() -> (
+    None
+):
+    pool = Opaque(id="opaque:sdb", on=("disk:sdb",), what="zfs_member")
+    files = Opaque(id="opaque:rpool", on=(), what="zfs of rpool")
+    nodes: list[AnyNode] = [disk("sda"), disk("sdb"), pool, files]
+    assert in_use(Layout.of(nodes)) == {}
+    nodes.append(layouts.mount(source=files.id, point="/"))
+    assert in_use(Layout.of(nodes)) == {"disk:sdb": "zfs_member on it may be what is on /"}
+
+
+def test_in_use_through_arrays_encryption_and_groups() -> None:
+    for name in ("raid", "nested", "luks-lvm"):
+        layout = recorded(name)
+        assert set(in_use(layout)) == {one.id for one in layout.all(Disk)}
+
+
+# Recorded machines
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_machine_is_restored_to_its_own_disks(name: str) -> None:
+    saved = recorded(name)
+    found = match_disks(saved, saved)
+    assert found.refusals == ()
+    assert all(one.saved == one.target and one.why == "same serial" for one in found.matches)
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_machine_is_cloned_to_blank_disks(name: str) -> None:
+    saved = recorded(name)
+    disks = [replace(one, serial=None, wwn=None) for one in saved.all(Disk)]
+    found = match_disks(saved, empty(*disks))
+    assert found.refusals == ()
+    assert all(one.saved.kernel_name == one.target.kernel_name for one in found.matches)
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_machine_is_not_cloned_to_disks_that_are_too_small(name: str) -> None:
+    saved = recorded(name)
+    disks = [
+        replace(one, serial=None, wwn=None, size_bytes=one.size_bytes // 2)
+        for one in saved.all(Disk)
+    ]
+    found = match_disks(saved, empty(*disks))
+    assert found.matches == ()
+    assert all("too small" in one.words for one in found.refusals)
