@@ -207,3 +207,30 @@ def test_that_it_is_well_known_makes_it_complete(tmp_path: Path) -> None:
     ran = backup(tmp_path / "medium", *words, before=nobody())
     made = json.loads(ran.out)
     assert (ran.status, made["machine"], made["warnings"]) == (0, False, [])
+
+
+@pytest.mark.parametrize(
+    ("words", "left"), [((), 2), (("--allow-unsupported", "/"), 1)], ids=["kept", "known"]
+)
+def test_sets_that_may_have_the_machine_outlive_one_that_has_not(
+    tmp_path: Path, words: tuple[str, ...], left: int
+) -> None:
+    (tmp_path / "medium").mkdir()
+    for _ in range(2):
+        more = ("-I", "/", "-E", "/*", "--keep", "1")
+        backup(tmp_path / "medium", *more, *words, before=nobody())
+    assert len(sets(tmp_path / "medium")) == left
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [(("-I", "/etc/hostname"), False), (("-I", "/", "-E", "/*"), True)],
+    ids=["less", "root"],
+)
+def test_the_probe_is_imported_for_the_root_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], needed: bool
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    (tmp_path / "medium").mkdir()
+    ran = backup(tmp_path / "medium", *words, before=nobody())
+    assert ("archive.machine" in ran.err) == needed
