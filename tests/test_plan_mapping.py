@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from archive.machine.layout import AnyNode, Layout
 from archive.machine.layoutfiles import Swap
-from archive.machine.layoutnodes import Disk, Opaque
-from restore.plan.mapping import Matched, in_use, match_disks
+from archive.machine.layoutnodes import Disk, Opaque, Partition, PartitionTable, TableKind
+from restore.plan.mapping import Match, Matched, in_use, match_disks
 from tests.support import layouts
+from tests.support.layouts import MIB, SECTOR
+from tests.support.tools import require_tool
 from tests.test_probe import MACHINES
 from tests.test_probe import layout as recorded
-
-HELD = frozenset({"disk:sdh"})
 
 
 def disk(
@@ -225,6 +229,14 @@ def test_another_machine_of_the_same_disks_is_taken_with_all_that_is_on_it() -> 
     assert pairs(match_disks(saved, target)) == {"sda": "sda", "sdb": "sdb"}
 
 
+def test_a_stick_with_something_on_it_is_not_taken_for_another() -> None:
+    saved = full(disk("sda", transport="usb", serial="A"))
+    now = disk("sda", transport="usb", serial="N", size_mib=200)
+    found = match_disks(saved, full(now))
+    assert "it is connected by usb, and there is something on it" in words(found)
+    assert pairs(match_disks(saved, empty(now))) == {"sda": "sda"}
+
+
 def test_of_two_that_hold_something_none_is_chosen() -> None:
     target = full(disk("sda", serial="X"), disk("sdb", serial="Y"))
     found = match_disks(full(disk("sda", serial="A")), target)
@@ -308,6 +320,14 @@ def test_a_disk_on_two_paths_is_no_two_disks() -> None:
     assert len(match_disks(saved, empty(*apart)).matches) == 2
 
 
+def test_a_saved_disk_on_two_paths_is_refused() -> None:
+    wwn = "0x600508b1001c4d8f0000000000000001"
+    saved = full(disk("sda", serial="P", wwn=wwn), disk("sdb", serial="P", wwn=wwn))
+    found = match_disks(saved, empty(disk("sda"), disk("sdb")))
+    assert found.matches == ()
+    assert "is the same disk as /dev/sdb, over another path" in found.refusals[0].words
+
+
 def test_a_disk_of_which_nothing_is_restored_needs_none_and_is_left_alone() -> None:
     idle = disk("sdb", serial="B")
     saved = mixed(held=[disk("sda", serial="A")], blank=[idle])
@@ -347,7 +367,7 @@ def test_a_refusal_tells_all_that_is_there_and_what_to_do() -> None:
         "/dev/sdb (100 MiB): it is too small by 400 MiB; "
         "/dev/sdc (serial C, 600 MiB): it has sectors of 4096 bytes, 512 bytes are needed; "
         "/dev/sdh (500 MiB): it holds the backup set; "
-        "connect an empty disk of 500 MiB or more with sectors of 512 bytes"
+        "connect an empty disk of at least 500 MiB (524288000 bytes) with sectors of 512 bytes"
     )
 
 
@@ -358,6 +378,61 @@ def test_a_machine_without_a_disk() -> None:
 def test_names_from_a_set_do_nothing_to_a_terminal() -> None:
     found = match_disks(full(disk("sda", model="\x1b[2J\n")), empty())
     assert words(found).isprintable()
+
+
+# Smaller disks
+
+
+def parted(kind: TableKind, *, end_mib: int = 60) -> Layout:
+    """Return a disk of 100 MiB whose one partition ends at ``end_mib``."""
+    table = replace(layouts.table(kind=kind), sector_bytes=SECTOR)
+    if kind is TableKind.GPT:
+        table = replace(table, last_sector=end_mib * MIB // SECTOR - 1)
+    part = layouts.partition(start=2048, size=(end_mib - 1) * MIB // SECTOR, of=table)
+    return Layout.of([disk("sda"), table, part, layouts.ext4()])
+
+
+def of_size(size_bytes: int) -> Layout:
+    return empty(replace(disk("sda"), size_bytes=size_bytes))
+
+
+LEAST = {TableKind.DOS: 60 * MIB, TableKind.GPT: 60 * MIB + 33 * SECTOR}
+"""A GPT has 32 sectors of entries and a header behind its last partition."""
+
+
+@pytest.mark.parametrize("kind", TableKind, ids=lambda kind: kind.value)
+def test_a_disk_may_be_smaller_down_to_the_end_of_its_table(kind: TableKind) -> None:
+    found = match_disks(parted(kind), of_size(LEAST[kind]))
+    assert whys(found) == ["40 MiB smaller, in order"]
+    refused = match_disks(parted(kind), of_size(LEAST[kind] - SECTOR))
+    assert "it is too small by 512 bytes" in words(refused)
+
+
+def test_a_gpt_that_goes_up_to_the_end_needs_all_of_it() -> None:
+    saved = Layout.of(layouts.simple())
+    assert match_disks(saved, of_size(100 * MIB)).refusals == ()
+    assert "it is too small by 512 bytes" in words(match_disks(saved, of_size(100 * MIB - SECTOR)))
+
+
+def test_what_lies_on_the_whole_disk_needs_all_of_it() -> None:
+    refused = match_disks(full(disk("sda")), of_size(100 * MIB - SECTOR))
+    assert "it is too small by 512 bytes" in words(refused)
+
+
+@pytest.mark.parametrize("kind", TableKind, ids=lambda kind: kind.value)
+@pytest.mark.parametrize("missing", [0, 1], ids=["enough", "a-sector-less"])
+def test_sfdisk_agrees_on_the_least_size(kind: TableKind, missing: int, tmp_path: Path) -> None:
+    (part,) = parted(kind).all(Partition)
+    (table,) = parted(kind).all(PartitionTable)
+    image = tmp_path / "disk"
+    with image.open("wb") as file:
+        file.truncate(LEAST[kind] - missing * SECTOR)
+    bounds = f"first-lba: 34\nlast-lba: {table.last_sector}\n" if table.last_sector else ""
+    script = f"label: {kind}\nunit: sectors\n{bounds}start={part.start},size={part.size}\n"
+    done = subprocess.run(
+        [require_tool("sfdisk"), "--quiet", image], input=script.encode(), capture_output=True
+    )
+    assert (done.returncode == 0) == (missing == 0), done.stderr
 
 
 # What is in use
@@ -372,7 +447,12 @@ def test_what_is_not_mounted_is_not_in_use() -> None:
 
 
 def test_swap_in_use() -> None:
-    nodes = [disk("sda"), swap(disk("sda"), priority=5), disk("sdb"), swap(disk("sdb"))]
+    nodes: list[AnyNode] = [
+        disk("sda"),
+        swap(disk("sda"), priority=5),
+        disk("sdb"),
+        swap(disk("sdb")),
+    ]
     used = "swap on it is in use"
     assert in_use(Layout.of(nodes)) == {"disk:sda": f"{used} (sda)"}
     known = in_use(Layout.of(nodes), swaps=["swap:sdb"])
@@ -426,3 +506,139 @@ def test_a_machine_is_not_cloned_to_disks_that_are_too_small(name: str) -> None:
     found = match_disks(saved, empty(*disks))
     assert found.matches == ()
     assert all("too small" in one.words for one in found.refusals)
+
+
+# Whatever the machines are
+
+NAMES = tuple(f"sd{letter}" for letter in "abcdef")
+WWNS = tuple(f"0x5000c500a1b2c3d{number}" for number in range(3))
+KINDS = ("empty", "swap", "gpt", "dos", "opaque")
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> Layout:
+    """Return a machine of up to six disks, empty or not, told apart or not."""
+    nodes: list[AnyNode] = []
+    for name in draw(st.permutations(NAMES))[: draw(st.integers(0, 6))]:
+        one = disk(
+            name,
+            serial=draw(st.sampled_from([None, "", "0000", "A", "B", "C", "D", "E"])),
+            wwn=draw(st.sampled_from([None, None, None, *WWNS])),
+            size_mib=draw(st.sampled_from([100, 101, 200])),
+            sector=draw(st.sampled_from([512, 512, 512, 4096])),
+            transport=draw(st.sampled_from([None, "sata", "sata", "usb"])),
+        )
+        nodes += [one, *content(one, draw(st.sampled_from(KINDS)))]
+    return Layout.of(nodes)
+
+
+def content(on: Disk, kind: str) -> list[AnyNode]:
+    if kind == "swap":
+        return [swap(on)]
+    if kind == "opaque":
+        return [Opaque(id=f"opaque:{on.kernel_name}", on=(on.id,), what="zfs_member")]
+    if kind in ("gpt", "dos"):
+        table = layouts.table(on.id, kind=TableKind(kind))
+        if table.last_sector is not None:
+            table = replace(table, last_sector=49 * MIB // SECTOR)
+        return [table, layouts.partition(of=table)]
+    return []
+
+
+@st.composite
+def kept_disks(draw: st.DrawFn) -> Mapping[str, str]:
+    return {f"disk:{name}": "it holds the set" for name in draw(st.sets(st.sampled_from(NAMES)))}
+
+
+def wrong(saved: Layout, target: Layout, kept: Mapping[str, str], found: Matched) -> set[str]:
+    """Return what no matching may be, and this one is."""
+    faults = set()
+    became = [one.target.id for one in found.matches]
+    told = [one.saved.id for one in found.matches] + [one.node for one in found.refusals]
+    held = {
+        name: [node for node in layout.nodes if name in node.below and not isinstance(node, Opaque)]
+        for layout in (saved,)
+        for name in (one.id for one in saved.all(Disk))
+    }
+    if len(set(became)) != len(became):
+        faults.add("twice")
+    if sorted(told) != sorted(name for name, nodes in held.items() if nodes):
+        faults.add("not told of all")
+    if {one.id for one in found.spare} != {one.id for one in target.all(Disk)} - set(became):
+        faults.add("spare")
+    for one in found.matches:
+        is_parted = isinstance(held[one.saved.id][0], PartitionTable)
+        least = 50 * MIB if is_parted else one.saved.size_bytes
+        if one.target.size_bytes < least or one.target.logical_sector != one.saved.logical_sector:
+            faults.add("size")
+        if one.target.id in kept:
+            faults.add("kept")
+        if one.why.endswith("in order") and destroys(one, target, kept, found):
+            faults.add("destroys what it need not")
+    return faults
+
+
+def destroys(one: Match, target: Layout, kept: Mapping[str, str], found: Matched) -> bool:
+    """Tell whether a disk that holds something was taken though an empty one would have done."""
+    return bool(target.above(one.target)) and any(
+        not target.above(spare)
+        and spare.id not in kept
+        and (spare.serial, spare.wwn, spare.transport) == (None, None, one.saved.transport)
+        and spare.logical_sector == one.saved.logical_sector
+        and spare.size_bytes >= one.saved.size_bytes
+        for spare in found.spare
+    )
+
+
+@given(saved=machines(), target=machines(), kept=kept_disks())
+def test_no_matching_is_wrong(saved: Layout, target: Layout, kept: Mapping[str, str]) -> None:
+    assert wrong(saved, target, kept, match_disks(saved, target, kept=kept)) == set()
+
+
+def test_wrong_matchings_are_seen() -> None:
+    saved = full(disk("sda"), disk("sdb", size_mib=200))
+    target = mixed(held=[disk("sda")], blank=[disk("sdb")])
+    was, now = saved.all(Disk), target.all(Disk)
+    match = Match(was[0], now[0], "same size, in order")
+    bad = Matched((match, Match(was[1], now[0], "")), (), (now[1],))
+    faults = wrong(saved, target, {"disk:sda": "held"}, bad)
+    assert faults == {"twice", "size", "kept", "destroys what it need not"}
+    assert wrong(saved, target, {}, Matched((), (), ())) == {"not told of all", "spare"}
+
+
+def called_otherwise(layout: Layout, called: Mapping[str, str]) -> Layout:
+    nodes: list[AnyNode] = []
+    for one in layout.all(Disk):
+        name = called[one.kernel_name]
+        other = replace(one, id=f"disk:{name}", kernel_name=name)
+        nodes += [other, swap(other)] if layout.above(one) else [other]
+    return Layout.of(nodes)
+
+
+@given(saved=machines(), target=machines(), names=st.permutations(NAMES))
+def test_other_kernel_names_change_no_match_by_identity(
+    saved: Layout, target: Layout, names: Sequence[str]
+) -> None:
+    called = dict(zip(NAMES, names, strict=True))
+    renamed = called_otherwise(target, called)
+
+    def known(layout: Layout, back: Mapping[str, str]) -> set[tuple[str, str, str]]:
+        return {
+            (one.saved.id, back[one.target.kernel_name], one.why)
+            for one in match_disks(saved, layout).matches
+            if one.why.startswith(("same serial", "same WWN"))
+        }
+
+    same = {name: name for name in NAMES}
+    assert known(target, same) == known(renamed, {new: old for old, new in called.items()})
+
+
+@given(machine=machines())
+def test_a_machine_with_nothing_to_tell_its_disks_is_restored_to_blank_ones(
+    machine: Layout,
+) -> None:
+    plain = {one.id: replace(one, serial=None, wwn=None) for one in machine.all(Disk)}
+    saved = Layout.of(plain.get(node.id, node) for node in machine.nodes)
+    found = match_disks(saved, empty(*plain.values()))
+    assert found.refusals == ()
+    assert all(one.why == "same size, in order" for one in found.matches)

@@ -8,11 +8,8 @@ destroy what is on one disk when another one was meant is refused, not made:
 - what is empty goes before what is not, and of several that are not none is chosen;
 - on the machine that was saved (another of its disks is recognized) a disk with something on it
   that is not the saved layout's was put there by someone;
-- disks that hang on a cable (USB, memory cards) or on a network are taken in place of their like.
-
-A disk may be larger: its table and partitions are made as they were, and what lies on a whole disk
-fits. One with a partition table may be smaller, too, down to the end of what is in the table. A
-table counts in sectors, so their size has to be the same.
+- disks that hang on a cable (USB), memory cards and those of a network are taken only when they are
+  empty, and in place of their like.
 """
 
 from __future__ import annotations
@@ -22,21 +19,13 @@ from dataclasses import dataclass
 
 from archive.machine.layout import Layout
 from archive.machine.layoutfiles import Mount, Swap
-from archive.machine.layoutnodes import (
-    Disk,
-    Opaque,
-    Partition,
-    PartitionTable,
-    TableKind,
-)
+from archive.machine.layoutnodes import Disk, Opaque
 from archive.machine.layoutview import device_path, size_words
 from restore.plan.actions import Refusal
-from restore.plan.identity import Recognition, natural, recognize, twins
+from restore.plan.candidates import Case, build_case, free_for, needed_disks, obstacle, stranger
+from restore.plan.identity import natural, twins
 from restore.words import shown_text
 
-_GPT_ENTRY = 128
-_OUTSIDE = frozenset({"usb", "sbp", "mmc", "iscsi", "fc", "fcoe"})
-"""Transports of disks that may belong to others than this machine, as lsblk calls them."""
 _MOST_POINTS = 3
 _NOTHING: Mapping[str, str] = {}
 
@@ -64,61 +53,34 @@ class Matched:
         return {one.saved.id: device_path(one.target) for one in self.matches}
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """What a choice depends on; the keys are ids of disks."""
-
-    saved: Layout
-    target: Layout
-    kept: Mapping[str, str]
-    known: Recognition
-    least: Mapping[str, int]
-    """The bytes that each of the saved disks needs."""
-    taken: Mapping[str, Disk]
-    """By ids of the target: the saved disks that they are, or may be."""
-    twins: Mapping[str, Disk]
-    held: Mapping[str, frozenset[str]]
-    """By ids of the target: the UUIDs on it, empty of an empty disk."""
-    meant: Mapping[str, frozenset[str]]
-    """By ids of the saved disks: the UUIDs that will be on them."""
-    needed: frozenset[str]
-    """The saved disks that something is restored to."""
-    is_same_machine: bool
-
-    def is_empty(self, disk: Disk) -> bool:
-        """Tell whether nothing lies on a disk of the target."""
-        return not self.held[disk.id]
-
-    def is_own(self, saved: Disk, disk: Disk) -> bool:
-        """Tell whether a disk of the target holds what the saved one did."""
-        return not self.meant[saved.id].isdisjoint(self.held[disk.id])
-
-
 def match_disks(saved: Layout, target: Layout, *, kept: Mapping[str, str] = _NOTHING) -> Matched:
     """Return which disk of the target each saved disk becomes, or why none.
 
     Saved disks that hold nothing that a restore makes need none. ``kept``: by the id of a disk of
     the target words why it is not to be touched, as ``it holds the backup set``.
     """
-    needed = _needed(saved)
-    case = _case(saved, target, needed, kept)
+    needed = needed_disks(saved)
+    case = build_case(saved, target, needed, kept)
     matches: dict[str, Match] = {}
     refusals: dict[str, Refusal] = {}
     rest = []
+    paths = twins(saved)
     for disk in needed:
-        if disk.id in case.known.disputed:
+        if disk.id in paths:
+            refusals[disk.id] = _refused_path(disk, paths[disk.id])
+        elif disk.id in case.known.disputed:
             refusals[disk.id] = _disputed(disk, case)
         elif disk.id not in case.known.found:
             rest.append(disk)
         else:
             found = case.known.found[disk.id]
-            obstacle = _obstacle(disk, found.disk, case)
-            if obstacle is None:
+            fault = obstacle(disk, found.disk, case)
+            if fault is None:
                 why = f"{found.why}{_size_words(disk, found.disk)}"
                 matches[disk.id] = Match(disk, found.disk, why)
             else:
-                refusals[disk.id] = _refused_own(disk, found.disk, obstacle, case)
-    free = {disk.id: _free(disk, case) for disk in rest}
+                refusals[disk.id] = _refused_own(disk, found.disk, fault, case)
+    free = {disk.id: free_for(disk, case) for disk in rest}
     picks = _in_order(rest, _picks(rest, free, case), free, case)
     for disk in rest:
         rivals = _rivals(disk, picks, free, case)
@@ -153,12 +115,17 @@ def in_use(target: Layout, *, swaps: Collection[str] = ()) -> Mapping[str, str]:
     for swap in target.all(Swap):
         if swap.priority is not None or swap.id in swaps:
             for disk in target.disks_of(swap):
-                words.setdefault(disk.id, f"swap on it is in use ({swap.id.partition(':')[2]})")
+                words.setdefault(
+                    disk.id, f"swap on it is in use ({shown_text(swap.id.partition(':')[2])})"
+                )
     if vague:
         # ZFS and others that do not tell where they lie: on something that we cannot read.
         for opaque in target.all(Opaque):
             for disk in target.disks_of(opaque):
-                words.setdefault(disk.id, f"{opaque.what} on it may be what is on {vague[0]}")
+                words.setdefault(
+                    disk.id,
+                    f"{shown_text(opaque.what)} on it may be what is on {shown_text(vague[0])}",
+                )
     return words
 
 
@@ -168,115 +135,7 @@ def _listed(points: Sequence[str]) -> str:
     return f"{shown}{f' and {more} more' if more > 0 else ''} {'is' if len(points) == 1 else 'are'}"
 
 
-def _needed(saved: Layout) -> tuple[Disk, ...]:
-    """Return the disks under all that a restore makes: what it cannot read it does not make."""
-    wanted: set[str] = set()
-    for node in reversed(saved.nodes):
-        if node.id in wanted or not isinstance(node, (Disk, Opaque, Mount)):
-            wanted.update(node.below)
-    return tuple(sorted((one for one in saved.all(Disk) if one.id in wanted), key=natural))
-
-
-def _case(saved: Layout, target: Layout, needed: Sequence[Disk], kept: Mapping[str, str]) -> _Case:
-    known = recognize(saved, target)
-    taken = {one.disk.id: saved.get(name, Disk) for name, one in known.found.items()}
-    for name, disks in known.disputed.items():
-        taken.update({disk.id: saved.get(name, Disk) for disk in disks})
-    meant = _uuids(saved)
-    held = _uuids(target)
-    for node in target.nodes:
-        for name in node.below:
-            if name in held:
-                held[name].add(node.id)
-    return _Case(
-        saved=saved,
-        target=target,
-        kept=kept,
-        known=known,
-        least=_least(saved),
-        taken=taken,
-        twins=twins(target),
-        held={name: frozenset(uuids) for name, uuids in held.items()},
-        meant={name: frozenset(uuids) for name, uuids in meant.items()},
-        needed=frozenset(disk.id for disk in needed),
-        is_same_machine=any(
-            one.disk.id not in kept and one.disk.transport not in _OUTSIDE
-            for one in known.found.values()
-        ),
-    )
-
-
-def _uuids(layout: Layout) -> dict[str, set[str]]:
-    """Return the UUIDs of what lies on each disk, right on it."""
-    found: dict[str, set[str]] = {disk.id: set() for disk in layout.all(Disk)}
-    for node in layout.nodes:
-        uuid = getattr(node, "uuid", None)
-        for name in node.below:
-            if name in found and isinstance(uuid, str):
-                found[name].add(uuid)
-    return found
-
-
-def _least(saved: Layout) -> dict[str, int]:
-    """Return how large a disk has to be that takes the place of each saved one."""
-    least = {disk.id: disk.size_bytes for disk in saved.all(Disk)}
-    ends: dict[str, int] = {}
-    for partition in saved.all(Partition):
-        ends[partition.table] = max(partition.end, ends.get(partition.table, 1))
-    for table in saved.all(PartitionTable):
-        if table.on in least:
-            end = ends.get(table.id, 1)
-            if table.kind is TableKind.GPT:
-                # Its own end is part of a GPT; its copy lies behind: the entries, the header.
-                entries = -(-(table.entries or 128) * _GPT_ENTRY // table.sector_bytes)
-                end = max(end, (table.last_sector or 0) + 1) + entries + 1
-            least[table.on] = min(least[table.on], end * table.sector_bytes)
-    return least
-
-
-def _obstacle(saved: Disk, disk: Disk, case: _Case) -> str | None:
-    """Return why a disk of the target cannot be a saved one, whichever it is."""
-    if disk.id in case.kept:
-        return case.kept[disk.id]
-    if disk.logical_sector != saved.logical_sector:
-        wanted = f"{saved.logical_sector} bytes are needed"
-        return f"it has sectors of {disk.logical_sector} bytes, {wanted}"
-    missing = case.least[saved.id] - disk.size_bytes
-    return f"it is too small by {size_words(missing)}" if missing > 0 else None
-
-
-def _stranger(saved: Disk, disk: Disk, case: _Case) -> str | None:
-    """Return why a disk of the target that nothing tells to be a saved one is not taken for it."""
-    known = case.taken.get(disk.id)
-    if known is not None:
-        idle = "" if known.id in case.needed else ", on which there is nothing to restore"
-        return f"it is the disk that was {device_path(known)}{idle}"
-    obstacle = _obstacle(saved, disk, case)
-    if obstacle is not None:
-        return obstacle
-    if disk.id in case.twins:
-        return f"it is the same disk as {device_path(case.twins[disk.id])}, over another path"
-    if disk.transport in _OUTSIDE and disk.transport != saved.transport:
-        return f"it is connected by {disk.transport}, and what was saved was not"
-    if case.is_same_machine and not case.is_empty(disk) and not case.is_own(saved, disk):
-        return "there is something on it, and it was no disk of this machine when that was saved"
-    return None
-
-
-def _free(saved: Disk, case: _Case) -> tuple[Disk, ...]:
-    """Return the disks of the target that a saved one may become, the best first."""
-    found = [one for one in case.target.all(Disk) if _stranger(saved, one, case) is None]
-
-    def rank(disk: Disk) -> tuple[object, ...]:
-        own, empty = case.is_own(saved, disk), case.is_empty(disk)
-        return (not own, not empty, disk.transport != saved.transport, disk.size_bytes)
-
-    return tuple(sorted(sorted(found, key=natural), key=rank))
-
-
-def _picks(
-    rest: Sequence[Disk], free: Mapping[str, Sequence[Disk]], case: _Case
-) -> dict[str, Disk]:
+def _picks(rest: Sequence[Disk], free: Mapping[str, Sequence[Disk]], case: Case) -> dict[str, Disk]:
     """Return a disk for each of the saved ones as far as there are: first those of its size."""
     picks: dict[str, Disk] = {}
     used: set[str] = set()
@@ -296,7 +155,7 @@ def _in_order(
     rest: Sequence[Disk],
     picks: Mapping[str, Disk],
     free: Mapping[str, Sequence[Disk]],
-    case: _Case,
+    case: Case,
 ) -> dict[str, Disk]:
     """Return the same disks of a size, but dealt out in order, where that can be."""
     groups: dict[tuple[int, int], list[Disk]] = {}
@@ -314,7 +173,7 @@ def _in_order(
 
 
 def _rivals(
-    saved: Disk, picks: Mapping[str, Disk], free: Mapping[str, Sequence[Disk]], case: _Case
+    saved: Disk, picks: Mapping[str, Disk], free: Mapping[str, Sequence[Disk]], case: Case
 ) -> tuple[Disk, ...]:
     """Return the disks that are left and that may be meant as well as the one that was picked."""
     pick = picks.get(saved.id)
@@ -341,7 +200,7 @@ def _size_words(saved: Disk, disk: Disk) -> str:
     return f", {size_words(abs(more))} {'larger' if more > 0 else 'smaller'}" if more else ""
 
 
-def _order_words(saved: Disk, disk: Disk, case: _Case) -> str:
+def _order_words(saved: Disk, disk: Disk, case: Case) -> str:
     size = _size_words(saved, disk).removeprefix(", ") or "same size"
     return f"{size}, in order" if not case.is_own(saved, disk) else f"same content, {size}"
 
@@ -353,38 +212,45 @@ def _called(disk: Disk) -> str:
     return f"{device_path(disk)} ({', '.join((*names, size_words(disk.size_bytes)))})"
 
 
-def _disputed(saved: Disk, case: _Case) -> Refusal:
+def _disputed(saved: Disk, case: Case) -> Refusal:
     names = ", ".join(_called(disk) for disk in case.known.disputed[saved.id])
     words = f"serials and WWNs do not tell which disk here is {_called(saved)}: {names}"
     return Refusal(saved.id, f"{words}; disconnect what is not meant")
 
 
-def _refused_own(saved: Disk, disk: Disk, obstacle: str, case: _Case) -> Refusal:
+def _refused_path(saved: Disk, other: Disk) -> Refusal:
+    words = f"{_called(saved)} is the same disk as {device_path(other)}, over another path"
+    return Refusal(saved.id, f"{words}: what lies on such disks is not restored")
+
+
+def _refused_own(saved: Disk, disk: Disk, fault: str, case: Case) -> Refusal:
     why = case.known.found[saved.id].why
-    words = f"{_called(saved)} is here as {_called(disk)}, by the {why}, but {obstacle}"
+    words = f"{_called(saved)} is here as {_called(disk)}, by the {why}, but {fault}"
     return Refusal(saved.id, f"{words}; no other disk is taken in its place while it is here")
 
 
 def _refused(
-    saved: Disk, picks: Mapping[str, Disk], rivals: Collection[Disk], case: _Case
+    saved: Disk, picks: Mapping[str, Disk], rivals: Collection[Disk], case: Case
 ) -> Refusal:
     reasons = "; ".join(_reasons(saved, picks, rivals, case)) or "there is no disk"
     words = f"no disk here is taken for {_called(saved)}: {reasons}"
     if rivals:
         hint = "disconnect those that are not meant, or empty the one that is (wipefs --all)"
     else:
-        least, sector = size_words(case.least[saved.id]), saved.logical_sector
-        hint = f"connect an empty disk of {least} or more with sectors of {sector} bytes"
+        least = case.least[saved.id]
+        size = f"{size_words(least)} ({least} bytes)"
+        sector = f"sectors of {saved.logical_sector} bytes"
+        hint = f"connect an empty disk of at least {size} with {sector}"
     return Refusal(saved.id, f"{words}; {hint}")
 
 
 def _reasons(
-    saved: Disk, picks: Mapping[str, Disk], rivals: Collection[Disk], case: _Case
+    saved: Disk, picks: Mapping[str, Disk], rivals: Collection[Disk], case: Case
 ) -> Iterator[str]:
     users = {pick.id: name for name, pick in picks.items() if name != saved.id}
     alike = {one.id for one in rivals} | ({picks[saved.id].id} if rivals else set())
     for disk in sorted(case.target.all(Disk), key=natural):
-        why = _stranger(saved, disk, case)
+        why = stranger(saved, disk, case)
         if disk.id in alike:
             held = "it is empty" if case.is_empty(disk) else "there is something on it"
             why = f"it may be meant, {held}"
