@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from archive.machine.layout import AnyNode, Layout, Unsupported
 from archive.machine.layoutfiles import Mount
 from archive.machine.layoutnodes import Opaque
 from archive.machine.probeprofile import probe_machine
+from archive.mounts import Mount as KernelMount
+from archive.mounts import MountTable, Nature, read_mounts
 from archive.run import NOT_RUN, Ended
 from mindi.backup.machine import capture, refuse_unsupported
 from tests.support.layouts import disk, simple
@@ -234,3 +237,69 @@ def test_the_probe_is_imported_for_the_root_alone(
     (tmp_path / "medium").mkdir()
     ran = backup(tmp_path / "medium", *words, before=nobody())
     assert ("archive.machine" in ran.err) == needed
+
+
+# The command where a disk can be seen: that of / is said to be one that anybody may read
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> tuple[str, ...]:
+    """Return what, in front of a command, has it run where / lies on a disk with ZFS."""
+    if kernel_mount().nature is not Nature.LOCAL or kernel_mount().kind == "btrfs":
+        pytest.skip("the root is on no disk of its own")
+    number = Path("/").stat().st_dev
+    row = {
+        **dict.fromkeys(("model", "serial", "wwn", "tran")),
+        **{"name": "zero", "kname": "zero", "path": "/dev/zero", "type": "disk", "size": 1 << 30},
+        **{"maj:min": f"{os.major(number)}:{os.minor(number)}", "rota": False},
+        **{"log-sec": 512, "phy-sec": 512},
+    }
+    fake(tmp_path / "lsblk", json.dumps({"blockdevices": [row]}))
+    fake(tmp_path / "blkid", "ID_FS_TYPE=zfs_member\nID_FS_USAGE=filesystem\n")
+    (tmp_path / "medium").mkdir()
+    unshare = os.fspath(require_tool("unshare", package="util-linux"))
+    script = ""
+    for name in ("lsblk", "blkid"):
+        program = require_tool(name, package="util-linux").resolve()
+        script += f"mount --bind {shlex.quote(str(tmp_path / name))} {program} && "
+    rights = () if os.geteuid() == 0 else ("--map-root-user",)
+    return (unshare, *rights, "--mount", "sh", "-c", script + 'exec "$@"', "sh")
+
+
+def kernel_mount() -> KernelMount:
+    found = MountTable(read_mounts()).holder(b"/")
+    assert found is not None
+    return found
+
+
+def fake(path: Path, output: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\ncat <<'END'\n{output}\nEND\n")
+    path.chmod(0o755)
+
+
+def test_a_backup_is_refused_and_leaves_nothing(shown: tuple[str, ...], tmp_path: Path) -> None:
+    ran = backup(tmp_path / "medium", "-I", "/", "-E", "/*", before=shown)
+    assert ran.status == 4
+    assert "could not bring back all of this machine:\n  opaque:zero: " in ran.err
+    assert "hint: --allow-unsupported opaque:zero" in ran.err
+    assert list((tmp_path / "medium").iterdir()) == []
+
+
+def test_what_is_allowed_is_in_the_set_and_told(shown: tuple[str, ...], tmp_path: Path) -> None:
+    words = ("-I", "/", "-E", "/*", "--allow-unsupported", "opaque:zero")
+    ran = backup(tmp_path / "medium", *words, before=shown)
+    assert (ran.status, ran.err) == (0, "")
+    assert "not restored, as allowed: opaque:zero" in ran.out
+    [name] = sets(tmp_path / "medium")
+    profile = manifest(tmp_path / "medium", name).profile
+    assert profile is not None
+    assert [one.node for one in profile.layout.unsupported] == ["opaque:zero"]
+    assert profile.layout.get("mount:/", Mount).source == "opaque:zero"
+
+
+def test_the_configuration_file_allows_too(shown: tuple[str, ...], tmp_path: Path) -> None:
+    settings = tmp_path / "mindi.toml"
+    settings.write_text('[mondoarchive]\nallow-unsupported = ["opaque:z*"]\n')
+    words = ("-I", "/", "-E", "/*", "--config", settings)
+    assert backup(tmp_path / "medium", *words, before=shown).status == 0
