@@ -40,6 +40,17 @@ _UUID_OF = {
     Family.EXFAT: re.compile(r"[0-9A-F]{4}-[0-9A-F]{4}"),
     Family.NTFS: re.compile(r"[0-9A-F]{16}"),
 }
+# Of labels, as their super blocks have room: bytes; units of UTF-16.
+_LABEL_BYTES = {
+    Family.EXT2: 16,
+    Family.EXT3: 16,
+    Family.EXT4: 16,
+    Family.XFS: 12,
+    Family.BTRFS: 255,
+    Family.JFS: 16,
+    Family.NILFS2: 80,
+}
+_LABEL_UNITS = {Family.EXFAT: 11, Family.NTFS: 128, Family.F2FS: 512}
 
 
 def format_action(layout: Layout, filesystem: Filesystem, devices: Devices) -> Action:
@@ -136,6 +147,10 @@ def _impossible(layout: Layout, filesystem: Filesystem) -> Iterator[str]:
     pattern = _UUID_OF.get(filesystem.family, check.UUID)
     if filesystem.uuid is not None and pattern.fullmatch(filesystem.uuid) is None:
         yield f"{filesystem.family} has no UUID like {filesystem.uuid}"
+    text, family = filesystem.label, filesystem.family
+    length = len(text.encode("utf-8", "surrogateescape"))
+    if length > _LABEL_BYTES.get(family, length) or len(text) > _LABEL_UNITS.get(family, len(text)):
+        yield f"{family} has no room for its label {text[:80]}"
     room = layout.size_of(layout.below(filesystem)[0])
     if filesystem.size_bytes is not None and room is not None and filesystem.size_bytes > room:
         words = f"{size_words(filesystem.size_bytes)} on a device of {size_words(room)}"

@@ -50,7 +50,8 @@ _SWITCHES = {
 # RAID56 and RAID1C34 are turned on by the profiles that need them.
 _KNOWN = sum(Incompat)
 _KNOWN_READ_ONLY = sum(ReadOnly)
-_CHECKSUMS = {"crc32c": "crc32c", "xxhash64": "xxhash", "sha256": "sha256", "blake2b": "blake2"}
+# By what dump-super calls them, which is not what mkfs.btrfs does.
+_CHECKSUMS = {"crc32c": "crc32c", "xxhash64": "xxhash", "sha256": "sha256", "blake2": "blake2"}
 _PROFILES = frozenset(
     {"single", "dup", "raid0", "raid1", "raid1c3", "raid1c4", "raid5", "raid6", "raid10"}
 )

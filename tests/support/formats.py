@@ -43,7 +43,7 @@ CHECKS = {
     "ext2": ("e2fsck", "-f", "-n"),
     "ext3": ("e2fsck", "-f", "-n"),
     "ext4": ("e2fsck", "-f", "-n"),
-    "xfs": ("xfs_repair", "-n", "-f"),
+    "xfs": ("xfs_repair", "-n", "-f", "-o", "force_geometry"),
     "btrfs": ("btrfs", "check", "--readonly"),
     "vfat": ("fsck.fat", "-n"),
     "exfat": ("fsck.exfat", "-n"),
