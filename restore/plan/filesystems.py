@@ -34,6 +34,7 @@ from archive.machine.layoutview import size_words
 from restore.plan import mkfsbtrfs, mkfsdos, mkfsext, mkfsflash, mkfsxfs
 from restore.plan.actions import Action, Command, Phase, Refusal
 from restore.plan.devices import Devices
+from restore.words import shown_text
 
 _UUID_OF = {
     Family.VFAT: re.compile(r"[0-9A-F]{4}-[0-9A-F]{4}"),
@@ -59,7 +60,7 @@ def format_action(layout: Layout, filesystem: Filesystem, devices: Devices) -> A
     if refused:
         raise LayoutInvalid(f"{filesystem.id[:80]} cannot be made: {refused[0].words}")
     paths = tuple(devices.path(name) for name in filesystem.devices)
-    label = f' "{filesystem.label}"' if filesystem.label else ""
+    label = f' "{shown_text(filesystem.label)}"' if filesystem.label else ""
     size = size_words(_size(layout, filesystem))
     return Action(
         id=f"format:{filesystem.id}",
@@ -150,7 +151,7 @@ def _impossible(layout: Layout, filesystem: Filesystem) -> Iterator[str]:
     text, family = filesystem.label, filesystem.family
     length = len(text.encode("utf-8", "surrogateescape"))
     if length > _LABEL_BYTES.get(family, length) or len(text) > _LABEL_UNITS.get(family, len(text)):
-        yield f"{family} has no room for its label {text[:80]}"
+        yield f"{family} has no room for its label {shown_text(text[:80])}"
     room = layout.size_of(layout.below(filesystem)[0])
     if filesystem.size_bytes is not None and room is not None and filesystem.size_bytes > room:
         words = f"{size_words(filesystem.size_bytes)} on a device of {size_words(room)}"
@@ -159,7 +160,7 @@ def _impossible(layout: Layout, filesystem: Filesystem) -> Iterator[str]:
     if subvolume is not None and all(
         one.path != subvolume for one in _subvolumes(layout, filesystem)
     ):
-        yield f"its default subvolume {subvolume[:80]} is not among its subvolumes"
+        yield f"its default subvolume {shown_text(subvolume[:80])} is not among its subvolumes"
 
 
 def _subvolumes(layout: Layout, filesystem: Filesystem) -> tuple[Subvolume, ...]:

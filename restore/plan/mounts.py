@@ -21,6 +21,7 @@ from archive.machine.layoutnodes import Node
 from restore.plan.actions import Action, Command, Phase, Refusal
 from restore.plan.devices import Devices
 from restore.plan.filesystems import scanned
+from restore.words import shown_text
 
 ROOT = "/mnt/mindi"
 """Below which a restored machine's files are written."""
@@ -74,14 +75,10 @@ def mount_refusals(layout: Layout) -> tuple[Refusal, ...]:
 
 def _refusals(layout: Layout) -> Iterator[Refusal]:
     every = chosen(layout)
-    points: dict[str, str] = {}
     for one in every:
-        if one.mount.point in points:
-            words = f"{one.mount.point[:200]} shows {points[one.mount.point]} too"
-            yield Refusal(one.mount.id, f"{words}; leave one of them out of the restore")
-        points.setdefault(one.mount.point, one.mount.source)
         if one.subvolume is not None and _NOT_IN_AN_OPTION.search(one.subvolume.path):
-            words = f"{one.subvolume.path[:200]} has a character that no option of mount takes"
+            name = shown_text(one.subvolume.path[:200])
+            words = f"{name} has a character that no option of mount takes"
             yield Refusal(one.subvolume.id, f"{words}; rename the subvolume before the backup")
     shown = {one.mount.source for one in every}
     for mount in layout.all(Mount):
@@ -89,13 +86,15 @@ def _refusals(layout: Layout) -> Iterator[Refusal]:
         if mount.source in shown or not isinstance(source, (Filesystem, Subvolume)):
             continue
         shown.add(mount.source)
-        words = f"of {source.id[:80]} only the directory {mount.root[:200]} was mounted"
+        words = f"of {source.id[:80]} only the directory {shown_text(mount.root[:200])} was mounted"
         yield Refusal(mount.id, f"{words}; mount all of it before the backup")
 
 
 def mount_actions(layout: Layout, devices: Devices, *, root: str = ROOT) -> tuple[Action, ...]:
     """Return what mounts all that files are restored to, at ``root`` and the points below it.
 
+    Where files are there already (a restore that goes on), a link among them may lead a point out
+    of the root: whoever runs this sees to it that each place is what it resolves to.
     Raises LayoutInvalid for what ``mount_refusals`` names.
     """
     check.absolute("a root to mount at", root)
@@ -110,12 +109,12 @@ def _mount(one: Mounting, devices: Devices, root: str) -> Action:
     family = one.filesystem.family
     options = _options(one)
     argv = ("mount", "-t", _TYPE_OF.get(family, family.value), "-o", ",".join(options))
-    which = "" if one.subvolume is None else f"subvolume {one.subvolume.path} of "
+    which = "" if one.subvolume is None else f"subvolume {shown_text(one.subvolume.path)} of "
     return Action(
         id=f"mount:{one.mount.id}",
         phase=Phase.MOUNT,
         node=one.mount.id,
-        words=f"mount {which}{paths[0]} ({family}) at {place}",
+        words=f"mount {which}{paths[0]} ({family}) at {shown_text(place)}",
         commands=(
             *scanned(paths),
             Command(argv=("mkdir", "-p", place)),
@@ -151,7 +150,7 @@ def unmount_actions(layout: Layout, *, root: str = ROOT) -> tuple[Action, ...]:
             id=f"unmount:{one.mount.id}",
             phase=Phase.MOUNT,
             node=one.mount.id,
-            words=f"unmount {place_of(one.mount.point, root)}",
+            words=f"unmount {shown_text(place_of(one.mount.point, root))}",
             commands=(Command(argv=("umount", place_of(one.mount.point, root)), may_fail=True),),
         )
         for one in reversed(chosen(layout))

@@ -16,6 +16,7 @@ from archive.machine.layoutview import size_words
 from restore.plan.actions import Action, Command, Phase, Refusal
 from restore.plan.devices import Devices
 from restore.plan.mounts import ROOT, chosen, place_of
+from restore.words import shown_text
 
 _MIB = 1 << 20
 _PAGES = frozenset({4096, 8192, 16384, 32768, 65536})
@@ -47,7 +48,7 @@ def swap_action(layout: Layout, swap: Swap, devices: Devices, *, root: str = ROO
         id=f"swap:{swap.id}",
         phase=Phase.MOUNT,
         node=swap.id,
-        words=f"make swap of {size_words(swap.size_bytes)} in {place}",
+        words=f"make swap of {size_words(swap.size_bytes)} in {shown_text(place)}",
         commands=tuple(_file(layout, swap, place)),
     )
 
