@@ -224,7 +224,7 @@ KITS: tuple[Kit, ...] = (
     Kit(
         Family.STORAGE,
         "thin-provisioning-tools",
-        _tools("thin_check thin_repair thin_dump cache_check cache_repair", "-V"),
+        _tools("thin_check thin_repair thin_restore thin_dump cache_check cache_repair", "-V"),
     ),
     Kit(
         Family.STORAGE,

@@ -21,6 +21,8 @@ class Phase(enum.StrEnum):
     FORMAT = "format"
     """Filesystems, their subvolumes, and swap."""
     MOUNT = "mount"
+    FINISH = "finish"
+    """After the files, with nothing mounted: what would have kept them from being written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,387 @@
+"""LVM in a plan: physical volumes, groups and their volumes, all with the UUIDs that they had.
+
+The metadata of a group is written as text (restore/plan/lvmtext.py), given to pvcreate(8) for each
+physical volume and to vgcfgrestore(8) for the group. What lies in volumes and not in LVM's
+metadata is made first:
+
+- RAID volumes, mirrors and caches note about themselves in hidden volumes what is in sync or
+  cached. These are zeroed where they lie on the disks, so that the kernel begins anew: it brings
+  parity and copies in sync on its own, in the background, and trusts nothing of what was there
+  before.
+- A thin pool's own metadata is written by thin_restore(8), with its volumes in it and nothing in
+  them, and at the pool's transaction: LVM starts no pool that is at another.
+
+No command depends on udev, on dmeventd, or on the filters, device files and activation lists of
+the machine's lvm.conf.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from archive.errors import LayoutInvalid
+from archive.machine.layout import Layout
+from archive.machine.layoutlvm import (
+    LogicalVolume,
+    LvKind,
+    LvSegment,
+    PhysicalVolume,
+    VolumeGroup,
+)
+from archive.machine.layoutnodes import Node
+from archive.machine.layoutview import size_words
+from restore.plan import lvmgroup, lvmtext
+from restore.plan.actions import Action, Command, Phase, Refusal
+from restore.plan.devices import Devices
+
+_SYSTEM_ID = re.compile(r"[A-Za-z0-9_+.][A-Za-z0-9_+.-]*")
+_NO_NAMES = (".", "..")
+_IN_AREAS = ("linear", "striped", "mirror")
+_TYPES = (*_IN_AREAS, "thin-pool", "thin", "cache", "cache-pool")
+_RAID = re.compile(r"raid(0(_meta)?|1|4|5(_(ls|rs|la|ra|n))?|6(_\w+)?|10(_near)?)")
+_MOST_BLOCK = 1 << 20
+
+
+def physical_action(
+    layout: Layout, volume: PhysicalVolume, devices: Devices, *, scratch: str
+) -> Action:
+    """Return what makes a physical volume that is in no group.
+
+    ``scratch``: the path of a directory for files that commands need, in the rescue environment.
+    Raises LayoutInvalid.
+    """
+    path = devices.path(volume.on)
+    file = f"{scratch}/{volume.uuid}.vg"
+    text = lvmtext.physical_text(layout, volume, devices)
+    return Action(
+        id=f"physical:{volume.id}",
+        phase=Phase.STORAGE,
+        node=volume.id,
+        words=f"make {path} a physical volume of LVM, in no volume group",
+        commands=(*_written(file, text), _pvcreate(volume, path, file, _config())),
+        destroys=(path,),
+    )
+
+
+def group_actions(
+    layout: Layout, group: VolumeGroup, devices: Devices, *, scratch: str
+) -> tuple[Action, ...]:
+    """Return what makes a group, its physical and logical volumes, and starts it, in order.
+
+    Each can be run again from its beginning. After a restart of the machine the last, the only
+    ``activate:``, has to be run again. ``scratch`` is as of ``physical_action``. Raises
+    LayoutInvalid.
+    """
+    text = lvmtext.metadata_text(layout, group, devices)
+    volumes = lvmgroup.restored(layout, group)
+    file = f"{scratch}/{group.name}.vg"
+    actions = [_physical(layout, group, name, devices, file, text) for name in group.volumes]
+    zeroed = _zeroed(layout, group, volumes, devices)
+    if zeroed is not None:
+        actions.append(zeroed)
+    actions += [
+        _pool(layout, group, one, devices, scratch)
+        for one in volumes
+        if one.segments[0].type == "thin-pool"
+    ]
+    size = size_words(sum(layout.get(name, PhysicalVolume).size_bytes for name in group.volumes))
+    shown = [one.name for one in volumes if one.kind is not LvKind.HIDDEN]
+    names = ", ".join(shown) if shown else "none"
+    actions.append(
+        Action(
+            id=f"group:{group.id}",
+            phase=Phase.STORAGE,
+            node=group.id,
+            words=f"make the volume group {group.name} of {size} with its volumes: {names}",
+            commands=(*_written(file, text), *_restored(group, file)),
+        )
+    )
+    actions.append(_activated(group))
+    return tuple(actions)
+
+
+def final_actions(layout: Layout, group: VolumeGroup) -> tuple[Action, ...]:
+    """Return what makes volumes read-only again: their files are there, and they are not mounted.
+
+    That they are skipped when a group is started is in the metadata from the beginning.
+    """
+    return tuple(
+        Action(
+            id=f"readonly:{one.id}",
+            phase=Phase.FINISH,
+            node=one.id,
+            words=f"make the volume {group.name}/{one.name} read-only, as it was",
+            commands=(_lvm("lvchange", group, "--permission", "r", f"{group.name}/{one.name}"),),
+        )
+        for one in lvmgroup.restored(layout, group)
+        if one.read_only and one.kind is not LvKind.HIDDEN
+    )
+
+
+def group_refusals(layout: Layout, group: VolumeGroup) -> tuple[Refusal, ...]:
+    """Return why a group cannot be made."""
+    try:
+        return tuple(_refusals(layout, group))
+    except LayoutInvalid as error:
+        return (Refusal(group.id, f"LVM has no words for it: {error}"),)
+
+
+def group_losses(layout: Layout, group: VolumeGroup) -> tuple[Refusal, ...]:
+    """Return what of a group does not come back, while all else of it does."""
+    found = []
+    for volume in lvmgroup.members(layout, group).values():
+        if volume.kind is LvKind.SNAPSHOT:
+            found.append(Refusal(volume.id, "a snapshot is not restored, what it is of is"))
+        elif volume.kind is LvKind.OTHER and not layout.above(volume):
+            kind = volume.segments[0].type
+            found.append(Refusal(volume.id, f"volumes of type {kind} are not restored"))
+        elif volume.kind is LvKind.CACHE and lvmgroup.uncached(layout, volume):
+            words = "it comes back without its cache: add that again with lvconvert(8)"
+            found.append(Refusal(volume.id, words))
+    return tuple(found)
+
+
+def _refusals(layout: Layout, group: VolumeGroup) -> list[Refusal]:
+    found = [Refusal(group.id, words) for words in _group_faults(layout, group)]
+    for volume in lvmgroup.members(layout, group).values():
+        if volume.kind is LvKind.OTHER and layout.above(volume):
+            kind = volume.segments[0].type
+            words = f"volumes of type {kind} are not restored, and something lies on this one"
+            found.append(Refusal(volume.id, words))
+    for volume in lvmgroup.restored(layout, group):
+        found += [Refusal(volume.id, words) for words in _faults(layout, group, volume)]
+    if not found:
+        lvmtext.check_text(layout, group)
+        for volume in lvmgroup.restored(layout, group):
+            if volume.segments[0].type == "thin-pool":
+                lvmtext.thin_xml(layout, volume)
+    return found
+
+
+def _physical(
+    layout: Layout, group: VolumeGroup, name: str, devices: Devices, file: str, text: str
+) -> Action:
+    volume = layout.get(name, PhysicalVolume)
+    path = devices.path(volume.on)
+    return Action(
+        id=f"physical:{volume.id}",
+        phase=Phase.STORAGE,
+        node=volume.id,
+        words=f"make {path} a physical volume of the volume group {group.name}",
+        commands=(
+            *_written(file, text),
+            _stopped(group),
+            _pvcreate(volume, path, file, _config(group)),
+        ),
+        destroys=(path,),
+    )
+
+
+def _zeroed(
+    layout: Layout, group: VolumeGroup, volumes: Iterable[LogicalVolume], devices: Devices
+) -> Action | None:
+    """Return what zeroes the notes that RAID volumes, mirrors and caches keep."""
+    noted = _notes(layout, group, volumes)
+    if not noted:
+        return None
+    return Action(
+        id=f"zero:{group.id}",
+        phase=Phase.STORAGE,
+        node=group.id,
+        words=f"zero what volumes of {group.name} note about themselves, so that their copies, "
+        f"parity and caches begin anew: {', '.join(one.name for one in noted)}",
+        commands=(
+            _stopped(group),
+            *(
+                _zeroes(devices.path(volume.on), volume, group, start, extents)
+                for one in noted
+                for volume, start, extents in _runs(layout, one)
+            ),
+        ),
+    )
+
+
+def _pool(
+    layout: Layout, group: VolumeGroup, pool: LogicalVolume, devices: Devices, scratch: str
+) -> Action:
+    """Return what writes a thin pool's own metadata.
+
+    Of a pool LVM lets nobody write it, so for as long as that takes the group has but this one
+    volume in it.
+    """
+    file = f"{scratch}/{group.name}@{pool.name}"
+    name = f"{group.name}/{pool.name}"
+    start = ("--activate", "y", "--ignoreactivationskip", "--monitor", "n")
+    return Action(
+        id=f"pool:{pool.id}",
+        phase=Phase.STORAGE,
+        node=pool.id,
+        words=f"write the metadata of the thin pool {name}: its volumes, with nothing in them yet",
+        commands=(
+            *_written(f"{file}.vg", lvmtext.pool_text(layout, pool, devices)),
+            *_written(f"{file}.xml", lvmtext.thin_xml(layout, pool)),
+            *_restored(group, f"{file}.vg"),
+            _lvm("lvchange", group, *start, name),
+            Command(argv=("thin_restore", "-i", f"{file}.xml", "-o", f"/dev/{name}")),
+            _stopped(group),
+        ),
+    )
+
+
+def _activated(group: VolumeGroup) -> Action:
+    start = ("--activate", "y", "--ignoreactivationskip", "--monitor", "n")
+    return Action(
+        id=f"activate:{group.id}",
+        phase=Phase.STORAGE,
+        node=group.id,
+        words=f"start the volume group {group.name}",
+        commands=(
+            _lvm("vgchange", group, *start, group.name),
+            _lvm("vgmknodes", group, group.name),
+        ),
+    )
+
+
+def _written(file: str, text: str) -> tuple[Command, ...]:
+    """LVM reads no pipes; tee would show the text in the log."""
+    folder = file.rpartition("/")[0]
+    return (
+        Command(argv=("mkdir", "-p", folder)),
+        Command(argv=("dd", f"of={file}", "status=none"), given=text),
+    )
+
+
+def _stopped(group: VolumeGroup) -> Command:
+    """Stop a group that an earlier run has made; another of its name is left alone."""
+    return _lvm("vgchange", group, "--activate", "n", "--select", f"vg_uuid={group.uuid}")
+
+
+def _restored(group: VolumeGroup, file: str) -> tuple[Command, ...]:
+    """Without --force vgcfgrestore refuses thin volumes, whose pools it knows nothing of."""
+    return (
+        _stopped(group),
+        _lvm("vgcfgrestore", group, "--yes", "--force", "--file", file, group.name),
+    )
+
+
+def _lvm(verb: str, group: VolumeGroup, *rest: str) -> Command:
+    return Command(argv=("lvm", verb, "--config", _config(group), *rest))
+
+
+def _config(group: VolumeGroup | None = None) -> str:
+    """Return settings that all devices are seen with, and groups that belong to one machine."""
+    devices = 'filter=["a|.*|"] global_filter=["a|.*|"] use_devicesfile=0 hints="none"'
+    parts = [
+        f"devices{{{devices} obtain_device_list_from_udev=0}}",
+        "backup{backup=0 archive=0}",
+    ]
+    if group is None:
+        return " ".join((*parts, "activation{monitoring=0}"))
+    parts.append(f'activation{{monitoring=0 volume_list=["{group.name}"]}}')
+    if group.system_id:
+        if not _SYSTEM_ID.fullmatch(group.system_id):
+            raise LayoutInvalid(f"{group.system_id[:80]!r} cannot be a system's id")
+        parts.append(f'local{{system_id="{group.system_id}"}}')
+        parts.append('global{system_id_source="lvmlocal"}')
+    return " ".join(parts)
+
+
+def _pvcreate(volume: PhysicalVolume, path: str, file: str, config: str) -> Command:
+    """Where its data and its boot area begin is in the file."""
+    room = ("--metadatasize", f"{volume.metadata_bytes}b")
+    return Command(
+        argv=(
+            *("lvm", "pvcreate", "--config", config, "-ff", "--yes", "--zero", "y"),
+            *("--uuid", volume.uuid, "--restorefile", file),
+            *("--pvmetadatacopies", str(volume.metadata_copies)),
+            *(room if volume.metadata_copies else ()),
+            path,
+        )
+    )
+
+
+def _notes(
+    layout: Layout, group: VolumeGroup, volumes: Iterable[LogicalVolume]
+) -> tuple[LogicalVolume, ...]:
+    """Return the hidden volumes that say what is in sync, or what a cache holds."""
+    named = lvmgroup.members(layout, group)
+    found: dict[str, LogicalVolume] = {}
+    for volume in volumes:
+        for segment in lvmgroup.segments(layout, volume):
+            if segment.type == "cache-pool" or segment.type.startswith("raid"):
+                for area in segment.metadata:
+                    found[area.on] = layout.get(area.on, LogicalVolume)
+        log = lvmgroup.mirror_log(volume, named)
+        if log is not None:
+            found[log.id] = log
+    return tuple(found.values())
+
+
+def _runs(layout: Layout, volume: LogicalVolume) -> Iterator[tuple[PhysicalVolume, int, int]]:
+    """Yield where a volume lies: a physical volume, an extent of it, how many from there on."""
+    for segment in lvmgroup.segments(layout, volume):
+        for area in (*segment.areas, *segment.metadata):
+            match layout.get(area.on, Node):
+                case PhysicalVolume() as physical:
+                    yield physical, area.start, lvmgroup.area_extents(segment)
+                case LogicalVolume() as lower:
+                    yield from _runs(layout, lower)
+
+
+def _zeroes(
+    path: str, volume: PhysicalVolume, group: VolumeGroup, start: int, extents: int
+) -> Command:
+    """Return the command that zeroes extents, in blocks as large as their place allows."""
+    offset = volume.data_start + start * group.extent_bytes
+    size_bytes = extents * group.extent_bytes
+    both = offset | size_bytes
+    block = min(both & -both, _MOST_BLOCK)
+    return Command(
+        argv=(
+            *("dd", "if=/dev/zero", f"of={path}", f"bs={block}", f"seek={offset // block}"),
+            *(f"count={size_bytes // block}", "conv=notrunc,fsync", "status=none"),
+        )
+    )
+
+
+def _group_faults(layout: Layout, group: VolumeGroup) -> Iterator[str]:
+    if group.name in _NO_NAMES:
+        yield "LVM takes no such name"
+    if group.system_id and not _SYSTEM_ID.fullmatch(group.system_id):
+        yield "it belongs to a machine that is called as LVM calls none"
+    if not any(layout.get(name, PhysicalVolume).metadata_copies for name in group.volumes):
+        yield "none of its physical volumes has LVM's metadata"
+    yield from (one.words for one in layout.unsupported if one.node == group.id)
+
+
+def _faults(layout: Layout, group: VolumeGroup, volume: LogicalVolume) -> Iterator[str]:
+    """Yield why a volume cannot be made."""
+    if volume.name in _NO_NAMES:
+        yield "LVM takes no such name"
+    for segment in lvmgroup.segments(layout, volume):
+        is_raid = _RAID.fullmatch(segment.type) is not None
+        if segment.type not in _TYPES and not is_raid:
+            yield f"volumes of type {segment.type} are not restored"
+        elif (is_raid or segment.type in _IN_AREAS) and len(segment.areas) != segment.stripes:
+            yield f"of its {segment.stripes} parts {len(segment.areas)} are there"
+        elif is_raid:
+            yield from _raid_faults(layout, group, segment)
+
+
+def _raid_faults(layout: Layout, group: VolumeGroup, segment: LvSegment) -> Iterator[str]:
+    if len(segment.metadata) not in (len(segment.areas), 0) or not (
+        segment.metadata or segment.type == "raid0"
+    ):
+        yield "some of its parts have no metadata"
+    try:
+        size_bytes = lvmgroup.area_extents(segment) * group.extent_bytes
+    except LayoutInvalid as error:
+        yield str(error)
+        return
+    images = [layout.get(area.on, LogicalVolume) for area in segment.areas]
+    if any(one.size_bytes != size_bytes for one in images):
+        yield (
+            "its parts are larger or smaller than it needs: it is being reshaped, or keeps room "
+            "for that (lvconvert(8) ends it, see --type in lvmraid(7))"
+        )
