@@ -21,6 +21,9 @@ from tests.support.tools import require_tool
 from tests.test_probe import MACHINES
 from tests.test_probe import layout as recorded
 
+NAMES = tuple(f"sd{letter}" for letter in "abcdef")
+WWNS = tuple(f"0x5000c500a1b2c3d{number}" for number in range(3))
+
 
 def disk(
     name: str,
@@ -104,6 +107,14 @@ def test_a_model_without_a_serial_is_no_serial() -> None:
     shown = f"t10.ATA     {'QEMU HARDDISK':40}".strip()
     found = match_disks(full(disk("sda", wwn=shown)), empty(disk("sda", wwn=shown)))
     assert whys(found) == ["same size, in order"]
+
+
+def test_the_first_half_of_a_wwn_does_not_contradict_it() -> None:
+    short, long = "0x600508b1001c4d8f", "naa.600508b1001c4d8f0000000000000001"
+    found = match_disks(
+        full(disk("sda", serial="A1", wwn=short)), empty(disk("sda", serial="A1", wwn=long))
+    )
+    assert whys(found) == ["same serial"]
 
 
 @pytest.mark.parametrize(
@@ -194,9 +205,9 @@ def test_nothing_takes_the_place_of_a_known_disk(now: Disk, why: str) -> None:
 
 def test_disks_of_a_size_are_taken_in_order() -> None:
     saved = full(disk("sdz"), disk("sdaa"), disk("nvme10n1", size_mib=300))
-    target = empty(disk("sdaa"), disk("nvme0n1", size_mib=300), disk("sdc"))
+    target = empty(disk("sdd"), disk("nvme0n1", size_mib=300), disk("sdc"))
     found = match_disks(saved, target)
-    assert pairs(found) == {"sdz": "sdc", "sdaa": "sdaa", "nvme10n1": "nvme0n1"}
+    assert pairs(found) == {"sdz": "sdc", "sdaa": "sdd", "nvme10n1": "nvme0n1"}
     assert set(whys(found)) == {"same size, in order"}
 
 
@@ -215,6 +226,35 @@ def test_larger_disks_are_dealt_out_so_that_all_fit() -> None:
     saved = full(disk("sda", size_mib=50), disk("sdb", size_mib=100))
     target = empty(disk("sda", size_mib=110), disk("sdb", size_mib=60))
     assert pairs(match_disks(saved, target)) == {"sda": "sdb", "sdb": "sda"}
+
+
+def test_a_disk_that_is_little_larger_goes_before_one_that_is_much_larger() -> None:
+    target = empty(disk("sda", size_mib=500), disk("sdb", size_mib=300))
+    assert pairs(match_disks(full(disk("sda")), target)) == {"sda": "sdb"}
+
+
+def test_what_needs_most_chooses_first() -> None:
+    saved = full(disk("sda", size_mib=50), disk("sdb", size_mib=100))
+    target = mixed(held=[disk("sdb", size_mib=60)], blank=[disk("sda", size_mib=110)])
+    assert pairs(match_disks(saved, target)) == {"sda": "sdb", "sdb": "sda"}
+
+
+def test_where_all_are_taken_the_order_goes_before_what_is_on_them() -> None:
+    target = mixed(held=[disk("sda")], blank=[disk("sdb")])
+    found = match_disks(full(disk("sda"), disk("sdb")), target)
+    assert pairs(found) == {"sda": "sda", "sdb": "sdb"}
+
+
+def test_the_order_does_not_go_before_what_speaks_against_a_disk() -> None:
+    saved = full(disk("sda", transport="sata"), disk("sdb", transport="usb"))
+    target = empty(disk("sda", transport="usb"), disk("sdb", transport="sata"))
+    assert pairs(match_disks(saved, target)) == {"sda": "sdb", "sdb": "sda"}
+
+
+def test_of_two_larger_ones_that_hold_something_none_is_chosen() -> None:
+    target = full(disk("sda", size_mib=200), disk("sdb", size_mib=300))
+    found = match_disks(full(disk("sda")), target)
+    assert words(found).count("it may be meant, there is something on it") == 2
 
 
 def test_an_empty_disk_goes_before_one_that_is_not() -> None:
@@ -275,6 +315,15 @@ def test_a_known_disk_that_is_carried_around_does_not_make_it_the_saved_machine(
     assert pairs(found) == {"sda": "sda", "sdh": "sdh"}
 
 
+def test_a_known_disk_that_holds_the_set_does_not_make_it_the_saved_machine() -> None:
+    archive = disk("sdh", serial="U", transport="sata")
+    saved = mixed(held=[disk("sda", serial="A")], blank=[archive])
+    target = full(disk("sda", serial="N"), archive)
+    assert match_disks(saved, target).matches == ()
+    carried = match_disks(saved, target, kept={archive.id: "it holds the set"})
+    assert pairs(carried) == {"sda": "sda"}
+
+
 UUIDS = ("441ad07a-bf8a-480a-8873-99f05cb0f1c4", "9f7f1768-b1dc-4cb0-9e45-c56de67bae70")
 
 
@@ -298,6 +347,27 @@ def test_a_copy_is_not_overwritten_and_not_left_beside() -> None:
     assert words(found).count("it may be meant") == 2
 
 
+def test_what_holds_the_saved_content_goes_before_what_holds_something_else() -> None:
+    saved = Layout.of(held(disk("sda"), UUIDS[0]))
+    target = Layout.of([*held(disk("sda"), UUIDS[1]), *held(disk("sdb"), UUIDS[0])])
+    assert pairs(match_disks(saved, target)) == {"sda": "sdb"}
+
+
+def test_an_empty_disk_of_the_size_is_not_taken_beside_a_larger_copy() -> None:
+    saved = Layout.of(held(disk("sda"), UUIDS[0]))
+    target = Layout.of([*held(disk("sda", size_mib=200), UUIDS[0]), disk("sdb")])
+    assert match_disks(saved, target).matches == ()
+
+
+def test_a_table_without_a_number_is_no_content_that_is_known() -> None:
+    def one(name: str) -> list[AnyNode]:
+        on = disk(name)
+        return [on, replace(layouts.table(on.id, kind=TableKind.DOS), uuid="0x00000000")]
+
+    saved, target = Layout.of(one("sda")), Layout.of([*one("sda"), *full(disk("sdb")).nodes])
+    assert words(match_disks(saved, target)).count("it may be meant") == 2
+
+
 # What is never taken
 
 
@@ -318,6 +388,22 @@ def test_a_disk_on_two_paths_is_no_two_disks() -> None:
     assert "it is the same disk as /dev/sda, over another path" in found.refusals[0].words
     apart = [target[0], replace(target[1], serial="Q", wwn=None)]
     assert len(match_disks(saved, empty(*apart)).matches) == 2
+
+
+def test_a_known_disk_on_two_paths_is_not_taken() -> None:
+    wwn = "0x600508b1001c4d8f0000000000000001"
+    found = match_disks(full(disk("sda", wwn=wwn)), empty(*(disk(n, wwn=wwn) for n in NAMES[:2])))
+    assert words(found).count("over another path") == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [disk("sdb", wwn=WWNS[0], serial="Q"), disk("sdb", wwn=WWNS[0], size_mib=200)],
+    ids=["serial", "size"],
+)
+def test_a_wwn_that_different_disks_have_makes_them_no_paths(other: Disk) -> None:
+    target = empty(disk("sda", wwn=WWNS[0], serial="P"), other)
+    assert whys(match_disks(full(disk("sda")), target)) == ["same size, in order"]
 
 
 def test_a_saved_disk_on_two_paths_is_refused() -> None:
@@ -510,8 +596,6 @@ def test_a_machine_is_not_cloned_to_disks_that_are_too_small(name: str) -> None:
 
 # Whatever the machines are
 
-NAMES = tuple(f"sd{letter}" for letter in "abcdef")
-WWNS = tuple(f"0x5000c500a1b2c3d{number}" for number in range(3))
 KINDS = ("empty", "swap", "gpt", "dos", "opaque")
 
 
