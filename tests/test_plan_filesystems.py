@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
 
 from archive.errors import LayoutInvalid
 from archive.machine.layout import Layout, Unsupported
 from archive.machine.layoutfiles import BtrfsMember, BtrfsSettings, Family, Filesystem, Swap
 from archive.run import run
-from restore.plan.filesystems import format_action, format_refusals
+from mindi.tools import KITS
+from restore.plan.actions import Action
+from restore.plan.filesystems import (
+    format_action,
+    format_refusals,
+    seal_action,
+    subvolume_action,
+)
+from restore.plan.mounts import mount_actions, unmount_actions
+from restore.plan.swaps import swap_action
 from tests.support.formats import PACKAGES, attached, check, devices, images, perform, seen
 from tests.support.layouts import disk
 from tests.support.tools import require_tool
@@ -157,7 +169,7 @@ VARIANTS = {
             ",flexible_inline_xattr,quota,lost_found,sb_checksum,casefold,compression",
         ),
     ),
-    "JFS": Variant(Family.JFS, 64, ("jfs_mkfs -q -O -s 3 -L jfs",)),
+    "JFS": Variant(Family.JFS, 64, ("mkfs.jfs -q -O -s 3 -L jfs",)),
     "NTFS": Variant(Family.NTFS, 64, ("mkntfs -Q -F -q -c 8192 -s 1024 -p 0 -H 255 -S 63",)),
     "btrfs of 4 KiB nodes": Variant(Family.BTRFS, 128, ("mkfs.btrfs -q -f -n 4096 --csum blake2",)),
     "btrfs with mixed groups": Variant(Family.BTRFS, 128, ("mkfs.btrfs -q -f -M --csum sha256",)),
@@ -167,6 +179,10 @@ VARIANTS = {
         ("mkfs.btrfs -q -f -O ^no-holes,^skinny-metadata -R ^free-space-tree --csum xxhash",),
     ),
 }
+
+
+class NotMadeError(Exception):
+    """Someone's own commands failed."""
 
 
 def by_hand(variant: Variant, folder: Path) -> tuple[Layout, Filesystem]:
@@ -179,7 +195,8 @@ def by_hand(variant: Variant, folder: Path) -> tuple[Layout, Filesystem]:
         argv = (command if "{}" in command else command + " {}").split()
         require_tool(argv[0], package=PACKAGES.get(argv[0]))
         ended = run([image if word == "{}" else word for word in argv], timeout_s=60)
-        assert ended.status == 0, ended.output
+        if ended.status:
+            raise NotMadeError(ended.output)
     asked = Swap(id="swap:sda", on=whole.id, size_bytes=1)
     found = seen(asked, [image])
     assert isinstance(found, Filesystem)
@@ -426,3 +443,53 @@ def test_an_action_says_what_it_does_and_destroys() -> None:
     assert action.id == "format:fs:vda8"
     assert action.words == 'make btrfs "pair" of 256 MiB on /dev/vda8 and /dev/vda9'
     assert action.destroys == ("/dev/vda8", "/dev/vda9")
+
+
+# Of BusyBox.
+APPLETS = {"mkdir", "chmod", "dd", "truncate", "env"}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_rescue_image_has_every_program(machine: str) -> None:
+    held = layout(machine)
+    actions: list[Action | None] = [
+        *mount_actions(held, devices(held)),
+        *unmount_actions(held),
+        *(swap_action(held, one, devices(held)) for one in held.all(Swap)),
+    ]
+    for node in held.all(Filesystem):
+        actions.append(format_action(held, node, devices(held)))
+        actions.append(subvolume_action(held, node, devices(held), at="/at"))
+        actions.append(seal_action(held, node, devices(held), at="/at"))
+    used = {command.argv[0] for one in actions if one is not None for command in one.commands}
+    assert used - {tool.name for kit in KITS for tool in kit.tools} - APPLETS == set()
+
+
+@st.composite
+def ext4(draw: st.DrawFn) -> Variant:
+    """Return ext4 that someone made with whatever mke2fs takes."""
+    block = draw(st.sampled_from([1024, 2048, 4096]))
+    switches = "has_journal resize_inode dir_index ext_attr filetype flex_bg 64bit huge_file"
+    more = "inline_data ea_inode large_dir encrypt quota project verity dir_nlink extra_isize"
+    every = f"{switches} {more} metadata_csum".split()
+    words = [f"{draw(st.sampled_from(['', '^']))}{name}" for name in every]
+    argv = f"mke2fs -q -F -t ext4 -b {block} -O {','.join(words)}"
+    argv += f" -I {draw(st.sampled_from([256, 512, 128]))} -N {draw(st.integers(20, 30000))}"
+    argv += f" -m {draw(st.integers(0, 40))} -G {1 << draw(st.integers(1, 8))}"
+    tuned = f"tune2fs -c {draw(st.integers(-1, 99))} -i {draw(st.integers(0, 99))}w"
+    tuned += f" -u {draw(st.integers(0, 70000))} -E stride={draw(st.integers(0, 999))}"
+    blocks = draw(st.integers(20_000, 65536)) * 1024 // block
+    return Variant(Family.EXT4, 64, (f"{argv} {{}} {blocks}", tuned))
+
+
+@pytest.mark.slow
+@given(chosen=ext4())
+@settings(max_examples=60, deadline=None)
+def test_whatever_ext4_someone_made_is_made_again(chosen: Variant) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            held, node = by_hand(chosen, Path(folder))
+        except NotMadeError:
+            # Not all features go together.
+            reject()
+        assert made(held, node, Path(folder)) == node

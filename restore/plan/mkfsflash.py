@@ -1,4 +1,4 @@
-"""F2FS, JFS and NILFS2 as they were: mkfs.f2fs(8), jfs_mkfs(8), mkfs.nilfs2(8).
+"""F2FS, JFS and NILFS2 as they were: mkfs.f2fs(8), mkfs.jfs(8), mkfs.nilfs2(8).
 
 The UUIDs of JFS and NILFS2 are set behind: jfs_tune(8), nilfs-tune(8). Not kept, as no layout has
 it: whether F2FS refuses names that are no UTF-8.
@@ -43,7 +43,7 @@ def lacking(settings: F2fsSettings | JfsSettings | NilfsSettings) -> Iterator[st
                 yield f"its names have the encoding {encoding}, which is not known"
         case JfsSettings(block_bytes=block, log_bytes=log):
             if block != _JFS_BLOCK:
-                yield f"jfs_mkfs makes no blocks of {block} bytes"
+                yield f"mkfs.jfs makes no blocks of {block} bytes"
             if not log:
                 yield "its log is on another device"
         case NilfsSettings(features=features):
@@ -65,7 +65,7 @@ def f2fs(filesystem: Filesystem, settings: F2fsSettings, device: str) -> tuple[C
 
 def jfs(filesystem: Filesystem, settings: JfsSettings, device: str) -> tuple[Command, ...]:
     """Return what makes JFS on all of its device."""
-    argv = ["jfs_mkfs", "-q", *(["-O"] if settings.case_insensitive else [])]
+    argv = ["mkfs.jfs", "-q", *(["-O"] if settings.case_insensitive else [])]
     argv += ["-s", str(-(-settings.log_bytes // _MIB))]
     argv += ["-L", filesystem.label] if filesystem.label else []
     made = Command(argv=(*argv, device), timeout_s=3600)

@@ -34,8 +34,6 @@ _KEPT: Mapping[Family, re.Pattern[str]] = {
 }
 # util-linux takes a comma for the next option, a quote for the begin of a value with commas.
 _NOT_IN_AN_OPTION = re.compile(r'[,"\\]')
-# The kernel's own drivers of NTFS are not in every kernel, and one of them only reads.
-_TYPE_OF = {Family.NTFS: "ntfs-3g"}
 _TOP = "subvolid=5"
 
 
@@ -108,7 +106,8 @@ def _mount(one: Mounting, devices: Devices, root: str) -> Action:
     place = place_of(one.mount.point, root)
     family = one.filesystem.family
     options = _options(one)
-    argv = ("mount", "-t", _TYPE_OF.get(family, family.value), "-o", ",".join(options))
+    # Of NTFS mount(8) takes ntfs-3g, where it is: not each driver of the kernel's own writes.
+    argv = ("mount", "-t", family.value, "-o", ",".join(options))
     which = "" if one.subvolume is None else f"subvolume {shown_text(one.subvolume.path)} of "
     return Action(
         id=f"mount:{one.mount.id}",

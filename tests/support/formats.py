@@ -24,12 +24,12 @@ from tests.support.tools import require_tool
 
 PACKAGES = {
     "btrfs": "btrfs-progs",
-    "jfs_mkfs": "jfsutils",
     "jfs_tune": "jfsutils",
     "mke2fs": "e2fsprogs",
     "mkfs.btrfs": "btrfs-progs",
     "mkfs.exfat": "exfatprogs",
     "mkfs.f2fs": "f2fs-tools",
+    "mkfs.jfs": "jfsutils",
     "mkfs.nilfs2": "nilfs-tools",
     "mkfs.vfat": "dosfstools",
     "mkfs.xfs": "xfsprogs",
