@@ -482,10 +482,45 @@ def ext4(draw: st.DrawFn) -> Variant:
     return Variant(Family.EXT4, 64, (f"{argv} {{}} {blocks}", tuned))
 
 
+@st.composite
+def xfs(draw: st.DrawFn) -> Variant:
+    """Return XFS that someone made with whatever mkfs.xfs takes."""
+    crc = draw(st.sampled_from([1, 1, 0]))
+    block = draw(st.sampled_from([1024, 2048, 4096]))
+
+    def switches(names: str) -> str:
+        return ",".join(f"{name}={draw(st.sampled_from([0, crc]))}" for name in names.split())
+
+    argv = f"mkfs.xfs -q -f --unsupported -m crc={crc}," + switches(
+        "finobt rmapbt reflink inobtcount bigtime"
+    )
+    inode = draw(st.sampled_from([512, 1024] if crc else [256, 512]))
+    percent = draw(st.integers(0, 99))
+    argv += f" -b size={block} -i size={inode},maxpct={percent}," + switches("sparse nrext64")
+    argv += f" -n size={draw(st.sampled_from([4096, 8192]))}"
+    stripes = draw(st.sampled_from(["noalign", "sunit=64,swidth=192", "su=128k,sw=3"]))
+    argv += f" -d agcount={draw(st.integers(1, 9))},{stripes}"
+    argv += f" -l size={draw(st.integers(16, 20))}m"
+    return Variant(Family.XFS, draw(st.integers(200, 500)), (argv,))
+
+
 @pytest.mark.slow
 @given(chosen=ext4())
 @settings(max_examples=60, deadline=None)
 def test_whatever_ext4_someone_made_is_made_again(chosen: Variant) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            held, node = by_hand(chosen, Path(folder))
+        except NotMadeError:
+            # Not all features go together.
+            reject()
+        assert made(held, node, Path(folder)) == node
+
+
+@pytest.mark.slow
+@given(chosen=xfs())
+@settings(max_examples=30, deadline=None)
+def test_whatever_xfs_someone_made_is_made_again(chosen: Variant) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             held, node = by_hand(chosen, Path(folder))
