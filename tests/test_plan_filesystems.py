@@ -504,6 +504,18 @@ def xfs(draw: st.DrawFn) -> Variant:
     return Variant(Family.XFS, draw(st.integers(200, 500)), (argv,))
 
 
+@st.composite
+def fat(draw: st.DrawFn) -> Variant:
+    """Return FAT that someone made with whatever mkfs.fat takes."""
+    bits = draw(st.sampled_from([12, 16, 32]))
+    argv = f"mkfs.vfat -F {bits} -S {draw(st.sampled_from([512, 1024, 4096]))}"
+    argv += f" -s {1 << draw(st.integers(0, 6))} -R {draw(st.integers(bits // 4, 99))}"
+    argv += f" -f {draw(st.integers(1, 2))} -h {draw(st.integers(0, 1 << 31))}"
+    argv += draw(st.sampled_from(["", " -a"]))
+    argv += "" if bits == 32 else f" -r {128 * draw(st.integers(1, 16))}"
+    return Variant(Family.VFAT, draw(st.integers(1, 400)), (argv,))
+
+
 @pytest.mark.slow
 @given(chosen=ext4())
 @settings(max_examples=60, deadline=None)
@@ -518,9 +530,9 @@ def test_whatever_ext4_someone_made_is_made_again(chosen: Variant) -> None:
 
 
 @pytest.mark.slow
-@given(chosen=xfs())
-@settings(max_examples=30, deadline=None)
-def test_whatever_xfs_someone_made_is_made_again(chosen: Variant) -> None:
+@given(chosen=xfs() | fat())
+@settings(max_examples=60, deadline=None)
+def test_whatever_xfs_or_fat_someone_made_is_made_again(chosen: Variant) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             held, node = by_hand(chosen, Path(folder))

@@ -12,6 +12,7 @@ from archive.machine.layoutfiles import ClusterSettings, FatSettings, Filesystem
 from restore.plan.actions import Command
 
 _FAT_BITS = frozenset({12, 16, 32})
+_ENTRY_BYTES = 32
 _FAT_LABEL = re.compile(r"""(?! )[^\x00-\x1f\x7f-\U0010ffff"*+,./:;<=>?\[\\\]|]{1,11}""")
 # Programs that read a label by the locale; there is no other way to tell them UTF-8.
 _UTF8 = ("env", "LC_ALL=C.UTF-8")
@@ -41,8 +42,9 @@ def fat(filesystem: Filesystem, settings: FatSettings, device: str) -> tuple[Com
     cluster_sectors = settings.cluster_bytes // settings.sector_bytes
     # A table on a removable disk's first sector would be one of its own making.
     argv = ["mkfs.vfat", "-I", "--mbr=n", "-F", str(settings.bits)]
-    # With it, structures are aligned to clusters, and there are more reserved sectors than told.
-    argv += ["-a"] if settings.reserved_sectors % cluster_sectors else []
+    # By itself it aligns all to clusters: there are more reserved sectors and entries than told.
+    roots = settings.root_entries * _ENTRY_BYTES % settings.cluster_bytes
+    argv += ["-a"] if settings.reserved_sectors % cluster_sectors or roots else []
     argv += ["-S", str(settings.sector_bytes), "-s", str(cluster_sectors)]
     argv += ["-R", str(settings.reserved_sectors), "-f", str(settings.tables)]
     argv += ["-r", str(settings.root_entries)] if settings.root_entries else []
