@@ -11,7 +11,14 @@ import pytest
 
 from archive.errors import LayoutInvalid
 from archive.machine.layout import Layout, Unsupported
-from archive.machine.layoutlvm import LogicalVolume, LvKind, LvSegment, PhysicalVolume, VolumeGroup
+from archive.machine.layoutlvm import (
+    LogicalVolume,
+    LvArea,
+    LvKind,
+    LvSegment,
+    PhysicalVolume,
+    VolumeGroup,
+)
 from archive.machine.layoutnodes import Disk
 from restore.plan.actions import Action, Command, Phase
 from restore.plan.lvmgroup import restored
@@ -456,3 +463,31 @@ def test_a_pool_with_two_volumes_of_one_number_is_refused() -> None:
     builder.thin("other", 1, pool)
     ((_, words),) = refused(builder)
     assert words == "LVM has no words for it: lv:vg/pool has two volumes of one number"
+
+
+def test_what_pvmove_was_moving_is_refused() -> None:
+    builder = GroupBuilder()
+    moving = builder.hidden("pvmove0", 0)
+    part = LvSegment(start=0, extents=4, type="linear", areas=(LvArea(moving.id, 0),))
+    builder.add("root", LvKind.LINEAR, part)
+    ((node, words),) = refused(builder)
+    assert node == moving.id
+    assert words.startswith("pvmove was moving")
+
+
+def test_policies_that_lvm_does_not_know_are_refused() -> None:
+    builder = GroupBuilder(allocation="odd")
+    builder.plain("root", allocation="strange")
+    assert refused(builder) == [
+        ("vg:vg", "LVM knows no allocation policy odd"),
+        ("lv:vg/root", "LVM knows no allocation policy strange"),
+    ]
+
+
+@pytest.mark.parametrize("field", ["discards", "cache_mode"])
+def test_settings_of_pools_that_lvm_does_not_know_are_refused(field: str) -> None:
+    builder = GroupBuilder()
+    pool = builder.pool()
+    changed = replace(pool.segments[0], **{field: "odd"})  # type: ignore[arg-type]
+    builder.volumes[-1] = replace(pool, segments=(changed,))
+    assert refused(builder) == [(pool.id, "it has settings that LVM does not know")]

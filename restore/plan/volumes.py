@@ -40,6 +40,10 @@ _NO_NAMES = (".", "..")
 _IN_AREAS = ("linear", "striped", "mirror")
 _TYPES = (*_IN_AREAS, "thin-pool", "thin", "cache", "cache-pool")
 _RAID = re.compile(r"raid(0(_meta)?|1|4|5(_(ls|rs|la|ra|n))?|6(_\w+)?|10(_near)?)")
+_ALLOCATION = ("normal", "contiguous", "cling", "cling_by_tags", "anywhere")
+_DISCARDS = ("ignore", "nopassdown", "passdown", None)
+_CACHE_MODES = ("writethrough", "writeback", "passthrough", None)
+_MOVED = re.compile(r"pvmove\d+")
 _MOST_BLOCK = 1 << 20
 
 
@@ -350,6 +354,8 @@ def _group_faults(layout: Layout, group: VolumeGroup) -> Iterator[str]:
         yield "LVM takes no such name"
     if group.system_id and not _SYSTEM_ID.fullmatch(group.system_id):
         yield "it belongs to a machine that is called as LVM calls none"
+    if group.allocation not in _ALLOCATION:
+        yield f"LVM knows no allocation policy {group.allocation}"
     if not any(layout.get(name, PhysicalVolume).metadata_copies for name in group.volumes):
         yield "none of its physical volumes has LVM's metadata"
     yield from (one.words for one in layout.unsupported if one.node == group.id)
@@ -359,10 +365,16 @@ def _faults(layout: Layout, group: VolumeGroup, volume: LogicalVolume) -> Iterat
     """Yield why a volume cannot be made."""
     if volume.name in _NO_NAMES:
         yield "LVM takes no such name"
+    if _MOVED.fullmatch(volume.name):
+        yield "pvmove was moving what is on it: end that and make another backup"
+    if volume.allocation not in (*_ALLOCATION, "inherit"):
+        yield f"LVM knows no allocation policy {volume.allocation}"
     for segment in lvmgroup.segments(layout, volume):
         is_raid = _RAID.fullmatch(segment.type) is not None
         if segment.type not in _TYPES and not is_raid:
             yield f"volumes of type {segment.type} are not restored"
+        elif segment.discards not in _DISCARDS or segment.cache_mode not in _CACHE_MODES:
+            yield "it has settings that LVM does not know"
         elif (is_raid or segment.type in _IN_AREAS) and len(segment.areas) != segment.stripes:
             yield f"of its {segment.stripes} parts {len(segment.areas)} are there"
         elif is_raid:
