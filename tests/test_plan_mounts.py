@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from archive.errors import LayoutInvalid
 from archive.machine.layout import AnyNode, Layout
 from archive.machine.layoutchecks import node_id
-from archive.machine.layoutfiles import BtrfsSettings, Filesystem, Mount, Subvolume
+from archive.machine.layoutfiles import BtrfsSettings, Filesystem, Mount, Subvolume, Swap
 from archive.machine.probefiles import parse_default, parse_subvolumes
 from archive.run import run
 from restore.plan.filesystems import format_action, seal_action, subvolume_action
 from restore.plan.mounts import chosen, mount_actions, mount_refusals, place_of, unmount_actions
+from restore.plan.swaps import swap_action
 from tests.support.formats import attached, devices, images, perform
 from tests.support.layouts import simple
 from tests.test_probe import MACHINES, layout
@@ -252,6 +253,24 @@ def test_files_come_to_lie_where_they_were(unmounted: Path) -> None:
         for action in unmount_actions(held, root=str(root)):
             perform(action, loops)
     assert list(root.iterdir()) == []
+
+
+@pytest.mark.skipif(not can_mount("btrfs"), reason="this kernel mounts no btrfs, or for root only")
+def test_a_swap_file_on_btrfs_has_neither_copies_nor_holes(unmounted: Path) -> None:
+    held = with_mounts(layout("luks-lvm"), mount("fs:vg0/srv", "/", "compress-force=zstd"))
+    swap = Swap(id="swap:file", on="fs:vg0/srv", path="/swap/file", size_bytes=2 << 20)
+    held = Layout.of([*held.nodes, swap])
+    node, root = held.get(swap.on, Filesystem), str(unmounted / "root")
+    with attached(images(held, node, unmounted)) as loops:
+        perform(format_action(held, node, devices(held)), loops)
+        for action in mount_actions(held, devices(held), root=root):
+            perform(action, loops)
+        perform(swap_action(held, swap, devices(held), root=root), loops)
+        file = unmounted / "root/swap/file"
+        assert "C" in ask("lsattr", str(file)).split()[0]
+        assert file.stat().st_size == swap.size_bytes == file.stat().st_blocks * 512
+        for action in unmount_actions(held, root=root):
+            perform(action, loops)
 
 
 def test_nodes_of_a_small_layout_are_mounted_as_they_were_written() -> None:
