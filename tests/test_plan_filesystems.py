@@ -12,8 +12,9 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from archive.errors import LayoutInvalid
-from archive.machine.layout import Layout, Unsupported
+from archive.machine.layout import AnyNode, Layout, Unsupported
 from archive.machine.layoutfiles import BtrfsMember, BtrfsSettings, Family, Filesystem, Swap
+from archive.machine.layoutnodes import Disk, Partition, PartitionTable
 from archive.run import run
 from mindi.tools import KITS
 from restore.plan.actions import Action
@@ -136,6 +137,8 @@ VARIANTS = {
     "ext2 with hardly a feature": Variant(
         Family.EXT2, 32, ("mke2fs -q -t ext2 -O none,filetype -I 128",)
     ),
+    "ext2 without a feature": Variant(Family.EXT2, 32, ("mke2fs -q -t ext2 -O none",)),
+    "ext2 of revision 0": Variant(Family.EXT2, 32, ("mke2fs -q -t ext2 -r 0",)),
     "XFS without reflink": _xfs("-m reflink=0,bigtime=0,inobtcount=0"),
     "XFS with all": _xfs("-m rmapbt=1 -i nrext64=1"),
     "XFS on stripes": _xfs("-d sunit=128,swidth=384,agcount=4", 512),
@@ -323,6 +326,21 @@ def test_the_machine_s_own_settings_of_ext4_have_no_say(tmp_path: Path) -> None:
     commands = tuple(replace(one, argv=(*setting, *one.argv)) for one in action.commands)
     perform(replace(action, commands=commands), files)
     assert seen(node, list(files.values())) == node
+
+
+def test_ntfs_behind_what_a_boot_sector_tells_is_made(tmp_path: Path) -> None:
+    nodes: list[AnyNode] = []
+    for one in layout("families").nodes:
+        if isinstance(one, Disk):
+            one = replace(one, size_bytes=8 << 40)
+        if isinstance(one, PartitionTable):
+            one = replace(one, last_sector=(8 << 40) // 512 - 34)
+        if one.id == "part:vda6" and isinstance(one, Partition):
+            one = replace(one, start=5_000_000_000)
+        nodes.append(one)
+    held = Layout.of(nodes)
+    node = held.get("fs:vda6", Filesystem)
+    assert made(held, node, tmp_path) == node
 
 
 def pool(count: int) -> tuple[Layout, Filesystem]:

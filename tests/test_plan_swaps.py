@@ -47,9 +47,10 @@ def test_an_area_becomes_what_it_was(machine: str, name: str, tmp_path: Path) ->
         {"page_bytes": 65536},
         {"label": "-f \u00e4 '\"$("},
         {"uuid": "41c0bdec-8cb2-4a25-a21a-0dbdfb3f908a"},
+        {"uuid": None},
         {"size_bytes": 16 << 20},
     ],
-    ids=["pages", "label", "UUID", "size"],
+    ids=["pages", "label", "UUID", "no UUID", "size"],
 )
 def test_a_setting_is_kept_and_seen(changes: dict[str, object], tmp_path: Path) -> None:
     held = layout("mbr")

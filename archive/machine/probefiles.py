@@ -9,8 +9,8 @@ from archive.errors import CannotRead
 from archive.machine.layoutfiles import BtrfsMember, BtrfsSettings, ExtSettings, XfsSettings
 
 _FIELD = re.compile(r"^([A-Z][^:\n]*?):[ \t]*(.*)$", re.MULTILINE)
-# Of ext4: what a state causes.
-_PASSING = frozenset({"needs_recovery", "orphan_present"})
+# Of ext4: what a state causes, and what stands for no feature at all.
+_PASSING = frozenset({"needs_recovery", "orphan_present", "(none)"})
 _UNITS = {"": 1, "k": 1 << 10, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _XFS_PAIR = re.compile(r"([a-z][a-z0-9-]*)=\s*(\d+)")
 _XFS_FEATURES = (

@@ -18,6 +18,7 @@ _FAT_LABEL = re.compile(r"""(?! )[^\x00-\x1f\x7f-\U0010ffff"*+,./:;<=>?\[\\\]|]{
 _UTF8 = ("env", "LC_ALL=C.UTF-8")
 # The geometry that all disks have told for long; boot sectors hold it, nothing uses it.
 _HEADS, _TRACK = "255", "63"
+_MOST_START = (1 << 32) - 1
 
 
 def lacking(settings: FatSettings | ClusterSettings) -> Iterator[str]:
@@ -69,8 +70,10 @@ def ntfs(
     filesystem: Filesystem, settings: ClusterSettings, device: str, *, start: int
 ) -> tuple[Command, ...]:
     """Return what makes NTFS on all of its device; ``start``: its partition's first sector."""
+    # Boot sectors have 32 bits for it, and mkntfs takes no more; nothing is booted from behind.
+    first = start if start <= _MOST_START else 0
     argv = ["mkntfs", "-Q", "-F", "-q", "-s", str(settings.sector_bytes)]
-    argv += ["-c", str(settings.cluster_bytes), "-p", str(start), "-H", _HEADS, "-S", _TRACK]
+    argv += ["-c", str(settings.cluster_bytes), "-p", str(first), "-H", _HEADS, "-S", _TRACK]
     argv += ["-L", filesystem.label] if filesystem.label else []
     made = Command(argv=(*argv, device))
     if filesystem.uuid is None:

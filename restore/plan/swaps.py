@@ -54,8 +54,7 @@ def swap_action(layout: Layout, swap: Swap, devices: Devices, *, root: str = ROO
 
 
 def _mkswap(swap: Swap) -> list[str]:
-    argv = ["mkswap", "-p", str(swap.page_bytes)]
-    argv += ["-U", swap.uuid] if swap.uuid is not None else []
+    argv = ["mkswap", "-p", str(swap.page_bytes), "-U", swap.uuid or "clear"]
     argv += ["-L", swap.label] if swap.label else []
     return argv
 
