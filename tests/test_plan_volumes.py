@@ -30,7 +30,7 @@ from restore.plan.volumes import (
     group_refusals,
     physical_action,
 )
-from tests.support.groups import EXTENT, START, GroupBuilder, bare, devices_of, every_kind
+from tests.support.groups import EXTENT, START, GroupBuilder, bare, devices_of, every_kind, uuid
 from tests.support.layouts import ext4
 from tests.support.lvm import Lvm
 from tests.support.lvmconfig import read, section
@@ -491,3 +491,19 @@ def test_settings_of_pools_that_lvm_does_not_know_are_refused(field: str) -> Non
     changed = replace(pool.segments[0], **{field: "odd"})  # type: ignore[arg-type]
     builder.volumes[-1] = replace(pool, segments=(changed,))
     assert refused(builder) == [(pool.id, "it has settings that LVM does not know")]
+
+
+def test_physical_volumes_on_logical_ones_are_looked_for_there() -> None:
+    builder = GroupBuilder(disks=1)
+    outer = builder.plain("outer", extents=20)
+    inner = replace(builder.physical[0], id="pv:inner", uuid=uuid(1), on=outer.id, extents=10)
+    group = replace(
+        builder.group, id="vg:in", name="in", uuid=uuid(2), volumes=(inner.id,), system_id=""
+    )
+    saved = builder.layout(inner, group)
+    devices = devices_of(saved)
+    looks = [
+        "scan_lvs=1" in str(group_actions(saved, one, devices, scratch=SCRATCH))
+        for one in (builder.group, group)
+    ]
+    assert looks == [False, True]

@@ -11,8 +11,7 @@ metadata is made first:
 - A thin pool's own metadata is written by thin_restore(8), with its volumes in it and nothing in
   them, and at the pool's transaction: LVM starts no pool that is at another.
 
-No command depends on udev, on dmeventd, or on the filters, device files and activation lists of
-the machine's lvm.conf.
+The commands are in restore/plan/lvmcommands.py.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ from archive.machine.layoutview import size_words
 from restore.plan import lvmgroup, lvmtext
 from restore.plan.actions import Action, Command, Phase, Refusal
 from restore.plan.devices import Devices
+from restore.plan.lvmcommands import SYSTEM_ID, LvmCommands, written, zeroes
 
-_SYSTEM_ID = re.compile(r"[A-Za-z0-9_+.][A-Za-z0-9_+.-]*")
 _NO_NAMES = (".", "..")
 _IN_AREAS = ("linear", "striped", "mirror")
 _TYPES = (*_IN_AREAS, "thin-pool", "thin", "cache", "cache-pool")
@@ -44,7 +43,6 @@ _ALLOCATION = ("normal", "contiguous", "cling", "cling_by_tags", "anywhere")
 _DISCARDS = ("ignore", "nopassdown", "passdown", None)
 _CACHE_MODES = ("writethrough", "writeback", "passthrough", None)
 _MOVED = re.compile(r"pvmove\d+")
-_MOST_BLOCK = 1 << 20
 
 
 def physical_action(
@@ -63,7 +61,10 @@ def physical_action(
         phase=Phase.STORAGE,
         node=volume.id,
         words=f"make {path} a physical volume of LVM, in no volume group",
-        commands=(*_written(file, text), _pvcreate(volume, path, file, _config())),
+        commands=(
+            *written(file, text),
+            LvmCommands.of(layout, (volume,)).physical_volume(volume, path, file),
+        ),
         destroys=(path,),
     )
 
@@ -98,10 +99,10 @@ def group_actions(
             phase=Phase.STORAGE,
             node=group.id,
             words=f"make the volume group {group.name} of {size} with its volumes: {names}",
-            commands=(*_written(file, text), *_restored(group, file)),
+            commands=(*written(file, text), *_commands(layout, group).restored(file)),
         )
     )
-    actions.append(_activated(group))
+    actions.append(_activated(layout, group))
     return tuple(actions)
 
 
@@ -116,7 +117,11 @@ def final_actions(layout: Layout, group: VolumeGroup) -> tuple[Action, ...]:
             phase=Phase.FINISH,
             node=one.id,
             words=f"make the volume {group.name}/{one.name} read-only, as it was",
-            commands=(_lvm("lvchange", group, "--permission", "r", f"{group.name}/{one.name}"),),
+            commands=(
+                _commands(layout, group).lvm(
+                    "lvchange", "--permission", "r", f"{group.name}/{one.name}"
+                ),
+            ),
         )
         for one in lvmgroup.restored(layout, group)
         if one.read_only and one.kind is not LvKind.HIDDEN
@@ -168,15 +173,16 @@ def _physical(
 ) -> Action:
     volume = layout.get(name, PhysicalVolume)
     path = devices.path(volume.on)
+    lvm = _commands(layout, group)
     return Action(
         id=f"physical:{volume.id}",
         phase=Phase.STORAGE,
         node=volume.id,
         words=f"make {path} a physical volume of the volume group {group.name}",
         commands=(
-            *_written(file, text),
-            _stopped(group),
-            _pvcreate(volume, path, file, _config(group)),
+            *written(file, text),
+            lvm.stopped(),
+            lvm.physical_volume(volume, path, file),
         ),
         destroys=(path,),
     )
@@ -196,9 +202,9 @@ def _zeroed(
         words=f"zero what volumes of {group.name} note about themselves, so that their copies, "
         f"parity and caches begin anew: {', '.join(one.name for one in noted)}",
         commands=(
-            _stopped(group),
+            _commands(layout, group).stopped(),
             *(
-                _zeroes(devices.path(volume.on), volume, group, start, extents)
+                zeroes(devices.path(volume.on), volume, group, start, extents)
                 for one in noted
                 for volume, start, extents in _runs(layout, one)
             ),
@@ -216,93 +222,40 @@ def _pool(
     """
     file = f"{scratch}/{group.name}@{pool.name}"
     name = f"{group.name}/{pool.name}"
-    start = ("--activate", "y", "--ignoreactivationskip", "--monitor", "n")
+    lvm = _commands(layout, group)
     return Action(
         id=f"pool:{pool.id}",
         phase=Phase.STORAGE,
         node=pool.id,
         words=f"write the metadata of the thin pool {name}: its volumes, with nothing in them yet",
         commands=(
-            *_written(f"{file}.vg", lvmtext.pool_text(layout, pool, devices)),
-            *_written(f"{file}.xml", lvmtext.thin_xml(layout, pool)),
-            *_restored(group, f"{file}.vg"),
-            _lvm("lvchange", group, *start, name),
+            *written(f"{file}.vg", lvmtext.pool_text(layout, pool, devices)),
+            *written(f"{file}.xml", lvmtext.thin_xml(layout, pool)),
+            *lvm.restored(f"{file}.vg"),
+            lvm.started("lvchange", name),
             Command(argv=("thin_restore", "-i", f"{file}.xml", "-o", f"/dev/{name}")),
-            _stopped(group),
+            lvm.stopped(),
         ),
     )
 
 
-def _activated(group: VolumeGroup) -> Action:
-    start = ("--activate", "y", "--ignoreactivationskip", "--monitor", "n")
+def _activated(layout: Layout, group: VolumeGroup) -> Action:
+    lvm = _commands(layout, group)
     return Action(
         id=f"activate:{group.id}",
         phase=Phase.STORAGE,
         node=group.id,
         words=f"start the volume group {group.name}",
         commands=(
-            _lvm("vgchange", group, *start, group.name),
-            _lvm("vgmknodes", group, group.name),
+            lvm.started("vgchange", group.name),
+            lvm.lvm("vgmknodes", group.name),
         ),
     )
 
 
-def _written(file: str, text: str) -> tuple[Command, ...]:
-    """LVM reads no pipes; tee would show the text in the log."""
-    folder = file.rpartition("/")[0]
-    return (
-        Command(argv=("mkdir", "-p", folder)),
-        Command(argv=("dd", f"of={file}", "status=none"), given=text),
-    )
-
-
-def _stopped(group: VolumeGroup) -> Command:
-    """Stop a group that an earlier run has made; another of its name is left alone."""
-    return _lvm("vgchange", group, "--activate", "n", "--select", f"vg_uuid={group.uuid}")
-
-
-def _restored(group: VolumeGroup, file: str) -> tuple[Command, ...]:
-    """Without --force vgcfgrestore refuses thin volumes, whose pools it knows nothing of."""
-    return (
-        _stopped(group),
-        _lvm("vgcfgrestore", group, "--yes", "--force", "--file", file, group.name),
-    )
-
-
-def _lvm(verb: str, group: VolumeGroup, *rest: str) -> Command:
-    return Command(argv=("lvm", verb, "--config", _config(group), *rest))
-
-
-def _config(group: VolumeGroup | None = None) -> str:
-    """Return settings that all devices are seen with, and groups that belong to one machine."""
-    devices = 'filter=["a|.*|"] global_filter=["a|.*|"] use_devicesfile=0 hints="none"'
-    parts = [
-        f"devices{{{devices} obtain_device_list_from_udev=0}}",
-        "backup{backup=0 archive=0}",
-    ]
-    if group is None:
-        return " ".join((*parts, "activation{monitoring=0}"))
-    parts.append(f'activation{{monitoring=0 volume_list=["{group.name}"]}}')
-    if group.system_id:
-        if not _SYSTEM_ID.fullmatch(group.system_id):
-            raise LayoutInvalid(f"{group.system_id[:80]!r} cannot be a system's id")
-        parts.append(f'local{{system_id="{group.system_id}"}}')
-        parts.append('global{system_id_source="lvmlocal"}')
-    return " ".join(parts)
-
-
-def _pvcreate(volume: PhysicalVolume, path: str, file: str, config: str) -> Command:
-    """Where its data and its boot area begin is in the file."""
-    room = ("--metadatasize", f"{volume.metadata_bytes}b")
-    return Command(
-        argv=(
-            *("lvm", "pvcreate", "--config", config, "-ff", "--yes", "--zero", "y"),
-            *("--uuid", volume.uuid, "--restorefile", file),
-            *("--pvmetadatacopies", str(volume.metadata_copies)),
-            *(room if volume.metadata_copies else ()),
-            path,
-        )
-    )
+def _commands(layout: Layout, group: VolumeGroup) -> LvmCommands:
+    volumes = tuple(layout.get(name, PhysicalVolume) for name in group.volumes)
+    return LvmCommands.of(layout, volumes, group)
 
 
 def _notes(
@@ -333,26 +286,10 @@ def _runs(layout: Layout, volume: LogicalVolume) -> Iterator[tuple[PhysicalVolum
                     yield from _runs(layout, lower)
 
 
-def _zeroes(
-    path: str, volume: PhysicalVolume, group: VolumeGroup, start: int, extents: int
-) -> Command:
-    """Return the command that zeroes extents, in blocks as large as their place allows."""
-    offset = volume.data_start + start * group.extent_bytes
-    size_bytes = extents * group.extent_bytes
-    both = offset | size_bytes
-    block = min(both & -both, _MOST_BLOCK)
-    return Command(
-        argv=(
-            *("dd", "if=/dev/zero", f"of={path}", f"bs={block}", f"seek={offset // block}"),
-            *(f"count={size_bytes // block}", "conv=notrunc,fsync", "status=none"),
-        )
-    )
-
-
 def _group_faults(layout: Layout, group: VolumeGroup) -> Iterator[str]:
     if group.name in _NO_NAMES:
         yield "LVM takes no such name"
-    if group.system_id and not _SYSTEM_ID.fullmatch(group.system_id):
+    if group.system_id and not SYSTEM_ID.fullmatch(group.system_id):
         yield "it belongs to a machine that is called as LVM calls none"
     if group.allocation not in _ALLOCATION:
         yield f"LVM knows no allocation policy {group.allocation}"

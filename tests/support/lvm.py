@@ -57,8 +57,7 @@ class Lvm:
             if done.returncode:
                 lacking(f"no loop device: {done.stderr}")
             self._loops.append(done.stdout.strip())
-            number = Path(self._loops[-1]).stat().st_rdev
-            os.mknod(self._folder / "dev" / disk.kernel_name, 0o600 | 0o060000, number)
+            (self._folder / "dev" / disk.kernel_name).symlink_to(self._loops[-1])
         return devices_of(layout, self.device_folder)
 
     def detach(self) -> None:
