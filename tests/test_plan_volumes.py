@@ -26,6 +26,7 @@ from restore.plan.lvmtext import metadata_text, pool_text
 from restore.plan.volumes import (
     final_actions,
     group_actions,
+    group_conflicts,
     group_losses,
     group_refusals,
     physical_action,
@@ -507,3 +508,35 @@ def test_physical_volumes_on_logical_ones_are_looked_for_there() -> None:
         for one in (builder.group, group)
     ]
     assert looks == [False, True]
+
+
+def conflicts(target: GroupBuilder, *cleared: str) -> list[str]:
+    builder = GroupBuilder(disks=2)
+    saved = builder.layout()
+    found = group_conflicts(saved, builder.group, target.layout(), cleared=cleared)
+    return [one.words for one in found]
+
+
+def test_what_is_cleared_conflicts_with_nothing() -> None:
+    assert conflicts(GroupBuilder(disks=2), "disk:sda", "disk:sdb") == []
+
+
+def test_a_group_of_that_name_on_another_disk_is_a_conflict() -> None:
+    target = GroupBuilder(disks=1)
+    target.physical[0] = replace(target.physical[0], uuid=uuid(1))
+    target.group = replace(target.group, uuid=uuid(2))
+    words = "/dev/sda has a volume group vg: rename it or take the disk away"
+    assert conflicts(target, "disk:sdb") == [words]
+    target.group = replace(target.group, name="another")
+    assert conflicts(target, "disk:sdb") == []
+
+
+def test_a_physical_volume_of_that_uuid_on_another_disk_is_a_conflict() -> None:
+    target = GroupBuilder(disks=1)
+    target.group = replace(target.group, name="another", uuid=uuid(2))
+    words = "/dev/sda has a physical volume of the same UUID: take that disk away"
+    assert conflicts(target, "disk:sdb") == [words]
+
+
+def test_a_group_that_loses_only_a_part_is_a_conflict() -> None:
+    assert len(conflicts(GroupBuilder(disks=2), "disk:sda")) == 2

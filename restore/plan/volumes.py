@@ -17,7 +17,7 @@ The commands are in restore/plan/lvmcommands.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from archive.errors import LayoutInvalid
 from archive.machine.layout import Layout
@@ -134,6 +134,30 @@ def group_refusals(layout: Layout, group: VolumeGroup) -> tuple[Refusal, ...]:
         return tuple(_refusals(layout, group))
     except LayoutInvalid as error:
         return (Refusal(group.id, f"LVM has no words for it: {error}"),)
+
+
+def group_conflicts(
+    layout: Layout, group: VolumeGroup, target: Layout, *, cleared: Collection[str]
+) -> tuple[Refusal, ...]:
+    """Return why a group cannot be made beside what stays on the target's other disks.
+
+    ``cleared``: the ids of the target's disks that nothing stays on. LVM tells groups apart by
+    their names, and physical volumes by their UUIDs.
+    """
+    uuids = {layout.get(name, PhysicalVolume).uuid for name in group.volumes}
+    found = []
+    for node in target.nodes:
+        disks = [one for one in target.disks_of(node) if one.id not in cleared]
+        where = " and ".join(f"/dev/{one.kernel_name}" for one in disks)
+        match node:
+            case VolumeGroup(name=name, uuid=uuid) if disks:
+                if group.name == name or group.uuid == uuid:
+                    words = f"{where} has a volume group {name}: rename it or take the disk away"
+                    found.append(Refusal(group.id, words))
+            case PhysicalVolume(uuid=uuid) if disks and uuid in uuids:
+                words = f"{where} has a physical volume of the same UUID: take that disk away"
+                found.append(Refusal(group.id, words))
+    return tuple(found)
 
 
 def group_losses(layout: Layout, group: VolumeGroup) -> tuple[Refusal, ...]:
