@@ -36,6 +36,7 @@ PACKAGES = {
     "mkfs.ext4": "e2fsprogs",
     "sfdisk": "fdisk",
     "sgdisk": "gdisk",
+    "partx": "util-linux",
 }
 _PROPERTY = settings(
     max_examples=30,
@@ -344,8 +345,45 @@ def test_the_kernel_is_told_of_partitions() -> None:
         *("sfdisk", "--wipe", "always", "--wipe-partitions", "always", "--lock=yes"),
         *("--", "/dev/vda"),
     )
-    assert made.commands[-1].argv == ("partx", "--update", "--", "/dev/vda")
+    assert made.commands[-1].argv == ("partx", "--update", "--nr", "1:6", "--", "/dev/vda")
     assert [one.may_fail for one in made.commands] == [False, True, False]
+
+
+def known(device: Path) -> dict[str, tuple[int, int]]:
+    """Return starts and sizes of the partitions that the kernel knows, in sectors of 512 bytes."""
+    places = Path("/sys/class/block", device.name).glob(f"{device.name}p*")
+    return {
+        one.name.removeprefix(f"{device.name}p"): (
+            int((one / "start").read_text()),
+            int((one / "size").read_text()),
+        )
+        for one in places
+    }
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_the_kernel_knows_partitions_with_gaps_in_their_numbers(
+    is_told: bool, tmp_path: Path
+) -> None:
+    held = layout("mbr")
+    held_table = held.all(PartitionTable)[0]
+    commands = action(held, held_table).commands
+    with loop(image(tmp_path, held.all(Disk)[0].size_bytes), SECTOR) as device:
+        # A loop device reads no tables by itself.
+        for command in (commands[0], commands[-1]) if is_told else commands[:1]:
+            argv = [
+                str(require_tool(command.argv[0], package=PACKAGES[command.argv[0]])),
+                *command.argv[1:-1],
+                str(device),
+            ]
+            subprocess.run(argv, input=command.given, text=True, capture_output=True, check=True)
+        found = known(device)
+        partx = require_tool("partx", package="util-linux")
+        subprocess.run([partx, "--delete", device], capture_output=True, check=False)
+    sizes = {str(one.number): (one.start, one.size) for one in held.all(Partition)}
+    # Of an extended partition the kernel shows no more than its boot record.
+    sizes["3"] = (sizes["3"][0], 2)
+    assert found == (sizes if is_told else {})
 
 
 def test_a_step_says_what_it_does() -> None:

@@ -54,7 +54,9 @@ def table_action(layout: Layout, table: PartitionTable, devices: Devices) -> Act
         # then udev may ask the same, and two that do so at a time fail: it is waited for.
         settle = ("udevadm", "settle", f"--timeout={_SETTLE_S}")
         commands.append(Command(argv=settle, may_fail=True))
-        commands.append(Command(argv=("partx", "--update", "--", path)))
+        # Without a range it stops at as many numbers as there are partitions, gaps or not.
+        numbers = f"1:{max(one.number for one in held)}"
+        commands.append(Command(argv=("partx", "--update", "--nr", numbers, "--", path)))
     count = f"{len(held)} partition{'' if len(held) == 1 else 's'}"
     return Action(
         id=f"table:{table.id}",
