@@ -55,6 +55,8 @@ def _do(options: Options, backup: BackupSet) -> int:
             return _compare(options, backup)
         case Action.VERIFY:
             return _verify(options, backup)
+        case Action.PLAN:
+            return _plan(options, backup)
 
 
 def _say(options: Options, words: str) -> None:
@@ -296,3 +298,22 @@ def _verified(folder: Path, manifest: Manifest, found: Verified) -> dict[str, ob
         ],
         "lost": [{**named("path", b"/" + lost.path), "words": lost.words} for lost in found.lost],
     }
+
+
+# Planning
+
+
+def _plan(options: Options, backup: BackupSet) -> int:
+    # They are many modules, which nothing else needs.
+    from restore.plan.view import plan_text
+    from restore.planning import plan_here, plan_record
+
+    plan = plan_here(backup.manifest, backup.folder)
+    if options.as_json:
+        _print_json({"set": _text(backup.folder), **plan_record(plan)})
+    else:
+        _write(plan_text(plan) + "\n")
+    if not plan.refusals:
+        return EXIT_SAME
+    _insist("refused: the saved machine cannot be restored to this one; nothing was touched")
+    return EXIT_WARNINGS

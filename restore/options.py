@@ -24,6 +24,7 @@ Restore files from a backup set, or look into it.
   mondorestore --from /backup/box --all --to /mnt           /etc/x comes to /mnt/etc/x
   mondorestore --from /backup/box --compare                 what is other than it was saved?
   mondorestore --from /backup/box --verify                  is the set sound?
+  mondorestore --from /backup/box --plan                    what would become of these disks?
 """
 
 
@@ -36,6 +37,7 @@ class Action(enum.Enum):
     ALL = "all"
     COMPARE = "compare"
     VERIFY = "verify"
+    PLAN = "plan"
 
 
 _RESTORING = frozenset({Action.SELECT, Action.ALL})
@@ -107,6 +109,12 @@ def make_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--verify", action="store_true", help="read the set back, and its parents: every digest"
     )
+    what.add_argument(
+        "--plan",
+        action="store_true",
+        help="show what restoring the saved machine would do to the disks of this one: each before "
+        "and after, every step, what is lost, what is refused; nothing is touched",
+    )
     _add_manner(parser)
     return parser
 
@@ -177,11 +185,12 @@ def _action(given: argparse.Namespace) -> Action:
     for action in (Action.LIST, Action.FIND, Action.SELECT):
         if getattr(given, action.value) is not None:
             return action
-    for action in (Action.ALL, Action.COMPARE, Action.VERIFY):
+    for action in (Action.ALL, Action.COMPARE, Action.VERIFY, Action.PLAN):
         if getattr(given, action.value):
             return action
     raise WrongUsage(
-        "nothing to do is named", hint="--list, --find, --select, --all, --compare or --verify"
+        "nothing to do is named",
+        hint="--list, --find, --select, --all, --compare, --verify or --plan",
     )
 
 

@@ -12,8 +12,10 @@ import pytest
 
 from restore.difference import Kind
 from restore.options import make_parser
+from restore.planning import plan_record
 from tests.support.backup import save
 from tests.test_mondorestore import mondorestore
+from tests.test_plan_build import planned
 
 PAGE = (Path(__file__).parent.parent / "docs/commands.md").read_text()
 [SECTION] = [part for part in PAGE.split("\n## ")[1:] if part.startswith("`mondorestore`")]
@@ -62,6 +64,8 @@ def test_the_json_has_the_keys_of_the_page(tmp_path: Path) -> None:
     ):
         done = mondorestore("--from", saved, action, *words, "--json")
         found |= set(keys(json.loads(done.stdout)))
+    for machine in ("luks-lvm", "nested"):
+        found |= set(keys(plan_record(planned(machine))))
     blocks = re.findall(r"```\n(\{.*?)```", SECTION, re.DOTALL)
     written = {key for block in blocks for key in re.findall(r'"(\w+)":', block)}
     assert written - found == {"attribute"}  # nothing that root restores lacks one

@@ -205,7 +205,7 @@ def seal_action(
 ) -> Action | None:
     """Return what makes subvolumes read-only that were; None where none was.
 
-    It is for when all files are restored and unmounted: the last of the phase it is in.
+    It is for when all files are restored and unmounted.
     """
     sealed = [one for one in _subvolumes(layout, filesystem) if one.read_only]
     if not sealed:
@@ -217,7 +217,7 @@ def seal_action(
     number = "1 subvolume" if len(sealed) == 1 else f"{len(sealed)} subvolumes"
     return Action(
         id=f"seal:{filesystem.id}",
-        phase=Phase.MOUNT,
+        phase=Phase.FINISH,
         node=filesystem.id,
         words=f"make {number} of btrfs on {devices.path(filesystem.devices[0])} read-only",
         commands=_at_the_top(filesystem, devices, at, made),
