@@ -254,6 +254,8 @@ FIVE = array(MdLevel.RAID5, members(0, 1, 2), chunk_bytes=CHUNK, layout="left-sy
 REFUSED = {
     "name": (replace(MIRROR, kernel_name="md_home"), "is called by a name"),
     "long": (replace(MIRROR, name="h" * 33), "a name of more than 32 bytes"),
+    "surrogate": (replace(MIRROR, name="host:\ud800"), "characters that no program writes"),
+    "control": (replace(MIRROR, name="host:\x1b[2J"), "characters that no program writes"),
     "layout": (replace(FIVE, layout="f2"), "is laid out as f2"),
     "layout-10": (
         array(MdLevel.RAID10, members(0, 1), chunk_bytes=CHUNK, layout="left-symmetric"),
@@ -270,6 +272,7 @@ REFUSED = {
 NOT_REFUSED = {
     "name": replace(MIRROR, kernel_name="md1048575"),
     "long": replace(MIRROR, name="h" * 32),
+    "spaces": replace(MIRROR, name="host:a b ä"),
     "layout": replace(FIVE, layout="parity-first"),
     "raid5": replace(FIVE, members=members(0, 2)),
     "raid1": replace(MIRROR, members=members(1)),

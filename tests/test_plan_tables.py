@@ -432,3 +432,24 @@ def test_what_looks_like_script_in_a_name_stays_a_name(tmp_path: Path) -> None:
     path = image(tmp_path, DISK_BYTES)
     make(held, held_table, path)
     check(held, held_table, path)
+
+
+@pytest.mark.parametrize(
+    ("outer", "gap"),
+    [(2048, 2048), (63, 63), (2, 2), (2, 2048)],
+    ids=["fdisk", "cylinders", "parted", "installer"],
+)
+def test_logical_partitions_as_others_lay_them_out_come_back(
+    outer: int, gap: int, tmp_path: Path
+) -> None:
+    made = table(kind=TableKind.DOS)
+    size = 10_000
+    starts = [4096 + outer + number * (size + gap) for number in range(4)]
+    extended_one = partition(2, start=4096, size=starts[-1] + size - 4096, of=made)
+    extended_one = replace(extended_one, type="f", kind=PartitionKind.EXTENDED)
+    inner = [logical(5 + number, start, size, made) for number, start in enumerate(starts)]
+    held = Layout.of([disk(), made, partition(1, of=made), extended_one, *inner])
+    assert words(held) == []
+    path = image(tmp_path, DISK_BYTES)
+    make(held, made, path, "--no-tell-kernel")
+    check(held, made, path)

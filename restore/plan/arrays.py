@@ -136,8 +136,10 @@ def _faults(layout: Layout, array: MdArray) -> Iterator[str]:
             "without a configuration of its own: assemble it as /dev/md127 or the like, and save "
             "the machine anew"
         )
-    if len(array.name.encode("utf-8", "surrogateescape")) > _NAME_BYTES:
+    if len(array.name.encode("utf-8", "replace")) > _NAME_BYTES:
         yield f"{path} has a name of more than {_NAME_BYTES} bytes"
+    if not array.name.isprintable():
+        yield f"{path} has a name with characters that no program writes"
     for node in layout.below(array):
         if isinstance(node, Opaque):
             yield f"{path} has a member, {node.id}, that cannot be made: {node.what}"

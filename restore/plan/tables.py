@@ -114,7 +114,9 @@ def _line(partition: Partition) -> str:
 def _escaped(name: str) -> str:
     """Return a name as sfdisk's scripts have it: nothing in it ends the field or the line."""
     return "".join(
-        char if char in _PLAIN else "".join(f"\\x{byte:02x}" for byte in char.encode())
+        char
+        if char in _PLAIN
+        else "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "replace"))
         for char in name
     )
 
