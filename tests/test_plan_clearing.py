@@ -429,3 +429,32 @@ def test_the_ends_of_a_device_of_any_size_are_zeros(size_bytes: int, tmp_path: P
     ends = min(MIB, size_bytes)
     assert content[:ends] == content[-ends:] == bytes(ends)
     assert content[ends:-ends].count(b"x") == max(size_bytes - 2 * MIB, 0)
+
+
+def test_a_device_in_use_is_not_cleared(tmp_path: Path) -> None:
+    path = tmp_path / "disk.img"
+    with path.open("xb") as file:
+        file.truncate(20 * MIB)
+    made_ext4(path)
+    losetup = require_tool("losetup", package="mount")
+    done = subprocess.run(
+        [losetup, "--find", "--show", path], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        lacking(f"no loop device: {done.stderr}")
+    device = Path(done.stdout.strip())
+    point = tmp_path / "point"
+    point.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "ext4", device, point], check=True)
+        try:
+            with pytest.raises(AssertionError, match="busy"):
+                wiped(device, size_bytes=20 * MIB)
+        finally:
+            subprocess.run(["umount", point], check=True)
+        assert recognized(device)
+        # The negative twin: what is no longer in use is.
+        wiped(device, size_bytes=20 * MIB)
+        assert not recognized(device)
+    finally:
+        subprocess.run([losetup, "--detach", device], check=True)
