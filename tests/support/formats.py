@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -54,6 +56,13 @@ CHECKS = {
 """NILFS2 has none."""
 
 
+class _Lock:
+    held = False
+
+
+_LOCK = _Lock()
+
+
 def devices(layout: Layout) -> Devices:
     """Return devices that are called as they were."""
     return Devices(layout, {disk.id: f"/dev/{disk.kernel_name}" for disk in layout.all(Disk)})
@@ -70,13 +79,32 @@ def images(layout: Layout, node: Filesystem | Swap, folder: Path) -> dict[str, s
     return found
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keep other processes from making filesystems: mkfs.btrfs refuses a UUID that is there.
+
+    May be entered again in it.
+    """
+    if _LOCK.held:
+        yield
+        return
+    with (Path(tempfile.gettempdir()) / "mindi-test-filesystems.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _LOCK.held = True
+        try:
+            yield
+        finally:
+            _LOCK.held = False
+
+
 def perform(action: Action, instead: dict[str, str]) -> None:
     """Run an action's commands with other paths in place of devices; each must succeed."""
-    for command in action.commands:
-        argv = tuple(instead.get(word, word) for word in command.argv)
-        require_tool(argv[0], package=PACKAGES.get(argv[0]))
-        ended = run(argv, timeout_s=command.timeout_s)
-        assert ended.status == 0, f"{argv}: {ended.output}"
+    with alone():
+        for command in action.commands:
+            argv = tuple(instead.get(word, word) for word in command.argv)
+            require_tool(argv[0], package=PACKAGES.get(argv[0]))
+            ended = run(argv, timeout_s=command.timeout_s)
+            assert ended.status == 0, f"{argv}: {ended.output}"
 
 
 @contextmanager
@@ -84,6 +112,11 @@ def attached(instead: dict[str, str]) -> Iterator[dict[str, str]]:
     """Put loop devices in the place of files; skip where there are none."""
     if os.geteuid() != 0:
         pytest.skip("only root makes loop devices")
+    with alone():
+        yield from _attached(instead)
+
+
+def _attached(instead: dict[str, str]) -> Iterator[dict[str, str]]:
     made: list[str] = []
     try:
         for image in instead.values():
