@@ -30,6 +30,8 @@ from tests.support.initrds import (
 )
 from tests.support.tree import Tree
 
+pytestmark = pytest.mark.slow
+
 MODULES = "/usr/lib/modules/6.1.0-1-amd64/kernel"
 
 

@@ -22,6 +22,8 @@ from tests.support.layouts import MIB, disk, ext4, mount, partition, table
 from tests.support.recording import Recorded
 from tests.support.tools import require_tool
 
+pytestmark = pytest.mark.slow
+
 RECORDED = Path(__file__).parent / "recorded"
 PASSPHRASE = b"correct horse\xc3\xa4"
 UUID = "aef1cb41-a3ad-4405-b748-16d57d9f261f"

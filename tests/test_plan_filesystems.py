@@ -31,6 +31,8 @@ from tests.support.layouts import disk
 from tests.support.tools import require_tool
 from tests.test_probe import MACHINES, layout
 
+pytestmark = pytest.mark.slow
+
 FILESYSTEMS = [(machine, one.id) for machine in MACHINES for one in layout(machine).all(Filesystem)]
 # What btrfs gets of its use, not of mkfs.btrfs: a default subvolume, blocks larger than a page.
 _BY_USE = 0x2 | 0x20
@@ -207,7 +209,6 @@ def by_hand(variant: Variant, folder: Path) -> tuple[Layout, Filesystem]:
     return Layout.of([whole, node]), node
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_what_someone_made_is_made_again(name: str, tmp_path: Path) -> None:
     held, node = by_hand(VARIANTS[name], tmp_path)
@@ -534,7 +535,6 @@ def fat(draw: st.DrawFn) -> Variant:
     return Variant(Family.VFAT, draw(st.integers(1, 400)), (argv,))
 
 
-@pytest.mark.slow
 @given(chosen=ext4())
 @settings(max_examples=60, deadline=None)
 def test_whatever_ext4_someone_made_is_made_again(chosen: Variant) -> None:
@@ -547,7 +547,6 @@ def test_whatever_ext4_someone_made_is_made_again(chosen: Variant) -> None:
         assert made(held, node, Path(folder)) == node
 
 
-@pytest.mark.slow
 @given(chosen=xfs() | fat())
 @settings(max_examples=60, deadline=None)
 def test_whatever_xfs_or_fat_someone_made_is_made_again(chosen: Variant) -> None:
