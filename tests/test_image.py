@@ -32,6 +32,8 @@ from tests.support.initrds import (
 )
 from tests.support.tree import Tree
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def closure(tmp_path: Path) -> FileClosure:

@@ -20,6 +20,8 @@ from tests.support.busybox import APPLETS, fake_busybox
 from tests.support.tools import require_tool
 from tests.support.tree import Tree
 
+pytestmark = pytest.mark.slow
+
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGmWBeyV6cMpjd0Uhz2mVwtNxH0b5zN3e8q4J5dT1lqc me@there\n"
 
 
