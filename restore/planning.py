@@ -15,7 +15,6 @@ from archive.machine.probesystem import LiveSystem
 from archive.manifest import Manifest
 from restore.plan.build import Plan, make_plan
 from restore.plan.identity import recognize
-from restore.plan.leaving import without
 from restore.plan.mapping import in_use
 
 _SWAPS = Path("/proc/swaps")
@@ -39,18 +38,16 @@ def plan_here(manifest: Manifest, folder: Path) -> Plan:
     kept |= dict.fromkeys(holding, "it holds the backup set")
     known = recognize(profile.layout, target).found
     staying = [name for name, one in known.items() if one.disk.id in holding]
-    return make_plan(without(profile.layout, staying), target, kept=kept)
+    return make_plan(profile.layout, target, kept=kept, staying=staying)
 
 
 def _holding(target: Layout, folder: Path) -> frozenset[str]:
-    """Return the ids of the disks that a folder lies on."""
-    real = folder.resolve()
-    above = {str(real), *map(str, real.parents)}
-    mounts = [mount for mount in target.all(Mount) if mount.point in above]
-    if not mounts:
-        return frozenset()
-    nearest = max(mounts, key=lambda mount: len(mount.point))
-    return frozenset(disk.id for disk in target.disks_of(nearest))
+    """Return the ids of the disks that a folder lies on: none where that is a network's, memory."""
+    place = folder.resolve()
+    while not place.is_mount():
+        place = place.parent
+    mounts = [mount for mount in target.all(Mount) if mount.point == str(place)]
+    return frozenset(disk.id for mount in mounts[-1:] for disk in target.disks_of(mount))
 
 
 def _active_swaps(target: Layout) -> Iterator[str]:

@@ -12,6 +12,8 @@ from archive.machine.layout import Layout
 from archive.machine.layoutnodes import Disk
 from archive.machine.probeprofile import probe_machine
 from archive.manifest import Manifest
+from restore.planning import _holding
+from tests.support import layouts
 from tests.support.backup import save
 from tests.support.sets import write_manifest
 from tests.test_mondorestore import mondorestore
@@ -68,3 +70,8 @@ def test_json_says_that_it_is_not_possible(machine: Path) -> None:
     assert held["possible"] is False
     assert [one["node"] for one in held["refusals"]] == ["disk:vda"]
     assert held["actions"] == []
+
+
+@pytest.mark.parametrize(("folder", "disks"), [("/dev/shm", set()), ("/", {"disk:sda"})])
+def test_a_set_in_memory_or_on_a_network_is_on_no_disk(folder: str, disks: set[str]) -> None:
+    assert _holding(Layout.of(layouts.simple()), Path(folder)) == disks

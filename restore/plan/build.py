@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from archive.machine.layout import AnyNode, Layout
+from archive.machine.layout import AnyNode, Layout, files_of
 from archive.machine.layoutfiles import Filesystem, Mount, Swap
-from archive.machine.layoutlvm import LogicalVolume, LvKind, PhysicalVolume, VolumeGroup
-from archive.machine.layoutnodes import Luks, MdArray, Opaque, PartitionTable
+from archive.machine.layoutlvm import PhysicalVolume, VolumeGroup
+from archive.machine.layoutnodes import Luks, MdArray, PartitionTable
 from restore.plan.actions import Action, Phase, Refusal
 from restore.plan.arrays import array_action, array_refusals
 from restore.plan.clearing import clearing_actions, clearing_refusals
+from restore.plan.conflicts import conflicts
 from restore.plan.devices import Devices
 from restore.plan.encryption import luks_actions, luks_notes, luks_refusals
 from restore.plan.filesystems import (
@@ -20,14 +21,14 @@ from restore.plan.filesystems import (
     seal_action,
     subvolume_action,
 )
+from restore.plan.leaving import idle_disks, makeable, shared, without
 from restore.plan.mapping import Matched, match_disks
-from restore.plan.mounts import ROOT, mount_actions, mount_refusals
+from restore.plan.mounts import ROOT, chosen, mount_actions, mount_refusals, unmount_actions
 from restore.plan.swaps import swap_action, swap_refusals
 from restore.plan.tables import table_action, table_refusals
 from restore.plan.volumes import (
     final_actions,
     group_actions,
-    group_conflicts,
     group_losses,
     group_refusals,
     physical_action,
@@ -61,21 +62,31 @@ class Plan:
         return tuple(dict.fromkeys(path for one in cleared for path in one.destroys))
 
 
-def make_plan(saved: Layout, target: Layout, *, kept: Mapping[str, str] = _NOTHING) -> Plan:
+def make_plan(
+    saved: Layout,
+    target: Layout,
+    *,
+    kept: Mapping[str, str] = _NOTHING,
+    staying: Collection[str] = (),
+) -> Plan:
     """Return the plan of restoring a saved layout to a machine.
 
     ``target``: the layout that the machine has now. ``kept``: by the id of a disk of it words
-    why it is not to be touched.
+    why it is not to be touched. ``staying``: the ids of saved disks that are here and hold the
+    set: they are left as they are, with all that is on them.
     """
-    made, notes = _makeable(saved)
+    made, notes, torn = _made(saved, staying)
     matched = match_disks(made, target, kept=kept)
     disks = tuple(one.target for one in matched.matches)
+    in_the_way = conflicts(made, target, {disk.id for disk in disks})
     refusals = (
+        *torn,
         *matched.refusals,
         *clearing_refusals(target, disks),
         *(refusal for node in made.nodes for refusal in _refusals(made, node)),
         *mount_refusals(made),
-        *_conflicts(made, target, {disk.id for disk in disks}),
+        *(() if matched.refusals else in_the_way),
+        *_lacking(saved, made),
     )
     notes += tuple(note for node in made.nodes for note in _notes(made, node))
     if refusals:
@@ -83,39 +94,40 @@ def make_plan(saved: Layout, target: Layout, *, kept: Mapping[str, str] = _NOTHI
     devices = Devices(made, matched.paths())
     steps = (
         *clearing_actions(target, disks),
-        *(action for node in made.nodes for action in _actions(made, node, devices)),
+        # Before the swap files, which are in what is mounted.
         *mount_actions(made, devices),
+        *(action for node in made.nodes for action in _actions(made, node, devices)),
     )
-    ordered = sorted(steps, key=lambda one: _ORDER[one.phase])
+    finish = unmount_actions(made)
+    ordered = sorted((*finish, *steps), key=lambda one: _ORDER[one.phase])
     return Plan(made, target, matched, tuple(ordered), (), notes)
 
 
-def _makeable(saved: Layout) -> tuple[Layout, tuple[str, ...]]:
-    """Return what of a layout is made anew, and notes of what is not: whoever saved it knew."""
-    words = {one.node: one.words for one in saved.unsupported}
-    gone: set[str] = set()
-    notes = []
-    for node in saved.nodes:
-        lies_on = [name for name in node.below if name in gone]
-        if isinstance(node, Opaque) or node.id in words or _is_snapshot(node):
-            gone.add(node.id)
-            notes.append(f"{node.id} is not made anew: {words.get(node.id, _reason(node))}")
-        elif lies_on:
-            gone.add(node.id)
-            if isinstance(node, Mount):
-                notes.append(
-                    f"{node.point} is not mounted, as {lies_on[0]} is not made anew: its files "
-                    "come to the filesystem that holds the directory"
-                )
-    return Layout.of(node for node in saved.nodes if node.id not in gone), tuple(notes)
+def _made(
+    saved: Layout, staying: Collection[str]
+) -> tuple[Layout, tuple[str, ...], tuple[Refusal, ...]]:
+    """Return what of a layout is made anew, notes of what is not, and what cannot be left out."""
+    words = "it lies on the disk that holds the set, and on others: copy the set elsewhere"
+    torn = tuple(Refusal(node.id, words) for node in shared(saved, staying))
+    rest = saved if torn else without(saved, staying)
+    notes = tuple(f"{name} holds the set: it stays as it is" for name in staying if not torn)
+    made, lost = makeable(rest)
+    idle = idle_disks(made)
+    notes += lost + tuple(
+        f"{name} is left out: of what was on it nothing was mounted, so nothing was saved"
+        for name in idle
+    )
+    return without(made, idle), notes, torn
 
 
-def _is_snapshot(node: AnyNode) -> bool:
-    return isinstance(node, LogicalVolume) and node.kind is LvKind.SNAPSHOT
-
-
-def _reason(node: AnyNode) -> str:
-    return node.what if isinstance(node, Opaque) else "a snapshot is of a moment that is over"
+def _lacking(saved: Layout, made: Layout) -> Iterator[Refusal]:
+    """Refuse what would leave the files without a place to go to."""
+    roots = [mount for mount in saved.all(Mount) if mount.point == "/"]
+    if roots and not any(one.mount.point == "/" for one in chosen(made)):
+        words = "nothing that is made anew would be mounted there: the files have no place to go to"
+        yield Refusal(roots[0].id, words)
+    elif not made.nodes:
+        yield Refusal("machine:", "nothing is left of it that could be made anew")
 
 
 def _refusals(layout: Layout, node: AnyNode) -> Iterator[Refusal]:
@@ -136,17 +148,14 @@ def _refusals(layout: Layout, node: AnyNode) -> Iterator[Refusal]:
             pass
 
 
-def _conflicts(made: Layout, target: Layout, cleared: set[str]) -> Iterator[Refusal]:
-    for group in made.all(VolumeGroup):
-        yield from group_conflicts(made, group, target, cleared=cleared)
-
-
 def _notes(layout: Layout, node: AnyNode) -> Iterator[str]:
     match node:
         case Luks():
             yield from luks_notes(node)
         case VolumeGroup():
             yield from (f"{one.node}: {one.words}" for one in group_losses(layout, node))
+        case Filesystem() if not any(files_of(layout, node)):
+            yield f"{node.id} is made, and empty: it was not mounted, so nothing of it was saved"
         case _:
             pass
 

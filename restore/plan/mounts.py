@@ -147,7 +147,7 @@ def unmount_actions(layout: Layout, *, root: str = ROOT) -> tuple[Action, ...]:
     return tuple(
         Action(
             id=f"unmount:{one.mount.id}",
-            phase=Phase.MOUNT,
+            phase=Phase.FINISH,
             node=one.mount.id,
             words=f"unmount {shown_text(place_of(one.mount.point, root))}",
             commands=(Command(argv=("umount", place_of(one.mount.point, root)), may_fail=True),),

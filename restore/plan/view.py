@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator
 
+from archive.machine.layoutnodes import Disk
 from archive.machine.layoutview import describe, device_path
 from restore.plan.actions import Action, Command, Phase, Refusal
 from restore.plan.build import Plan
 from restore.plan.picture import moved, pictures
-from restore.words import shown_lines
+from restore.words import shown_text
 
 _INPUT_LINES = 24
 """Of what a command is given no more lines are shown: LVM's metadata may take thousands."""
@@ -17,15 +18,23 @@ _INPUT_LINES = 24
 
 def plan_text(plan: Plan) -> str:
     """Return a plan as lines; without steps where something is refused."""
-    lines = [*_disks(plan)]
+    return "\n".join(shown_text(line.expandtabs()) for line in _lines(plan))
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    yield from _disks(plan)
     if plan.refusals:
-        lines += ["This cannot be restored here:", *_refused(plan.refusals)]
-        return shown_lines("\n".join(lines))
-    lines += [f"Lost, with all that is on it: {', '.join(plan.destroys)}", "", "Steps:"]
-    lines += _steps(plan.actions)
+        yield "This cannot be restored here:"
+        yield from _refused(plan.refusals)
+        return
+    yield f"Lost, with all that is on it: {', '.join(plan.destroys)}"
+    yield ""
+    yield "Steps:"
+    yield from _steps(plan.actions)
     if plan.notes:
-        lines += ["", "Not as it was:", *(f"  {note}" for note in plan.notes)]
-    return shown_lines("\n".join(lines))
+        yield ""
+        yield "Not as it was:"
+        yield from (f"  {note}" for note in plan.notes)
 
 
 def _disks(plan: Plan) -> Iterator[str]:
@@ -41,9 +50,20 @@ def _disks(plan: Plan) -> Iterator[str]:
         yield "  then:"
         yield from (f"    {line}" for line in then.pop(f"disk:{match.target.kernel_name}")[1:])
         yield ""
-    for lines in then.values():
-        yield from lines
-        yield ""
+    lost = {match.target.id for match in matches.values()}
+    roots = {node.id: node for node in plan.target.nodes}
+    across = {
+        name: lines
+        for name, lines in now.items()
+        if not isinstance(roots[name], Disk)
+        and any(disk.id in lost for disk in plan.target.disks_of(roots[name]))
+    }
+    for title, trees in (("now", across), ("then", then)):
+        if trees:
+            yield f"Over these disks, {title}:"
+            for lines in trees.values():
+                yield from (f"  {line}" for line in lines)
+            yield ""
     for disk in plan.matched.spare:
         yield f"{describe(disk, plan.target)}: left alone"
         yield ""
@@ -69,7 +89,7 @@ def _command(command: Command) -> Iterator[str]:
     if command.may_fail:
         words += "   (may fail)"
     yield f"        {words}"
-    given = command.given.splitlines()
+    given = command.given.removesuffix("\n").split("\n") if command.given else []
     yield from (f"        | {line}" for line in given[:_INPUT_LINES])
     if len(given) > _INPUT_LINES:
         yield f"        | and {len(given) - _INPUT_LINES} lines more"
@@ -77,6 +97,6 @@ def _command(command: Command) -> Iterator[str]:
 
 def _refused(refusals: Iterable[Refusal]) -> Iterator[str]:
     for one in refusals:
-        first, *more = one.words.splitlines() or [""]
+        first, *more = one.words.split("\n")
         yield f"  {one.node}: {first}"
         yield from (f"    {line}" for line in more)
