@@ -105,7 +105,7 @@ def _lacking(volume: Luks) -> Iterator[str]:
     if volume.mapper is None:
         yield (
             "it was locked when it was saved: nothing that is in it was seen or saved; "
-            "leave it out of the restore, or restore a set for which it was open"
+            "restore the files alone (--all --to DIR), or a set for which it was open"
         )
     if volume.offset_bytes == 0:
         yield (

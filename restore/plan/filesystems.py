@@ -116,7 +116,7 @@ def format_refusals(layout: Layout, filesystem: Filesystem) -> tuple[Refusal, ..
     found = [*_lacking(filesystem.settings), *_impossible(layout, filesystem)]
     if filesystem.family is Family.BTRFS:
         found += [one.words for one in layout.unsupported if one.node == filesystem.id]
-    hint = "leave it out of the restore, or make it by hand before"
+    hint = "make it by hand, and restore the files alone (--all --to DIR)"
     return tuple(Refusal(filesystem.id, f"{words}; {hint}") for words in found)
 
 

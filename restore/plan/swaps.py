@@ -22,6 +22,7 @@ _MIB = 1 << 20
 _PAGES = frozenset({4096, 8192, 16384, 32768, 65536})
 _LEAST_PAGES = 10
 _LABEL_BYTES = 15
+_REMOVE = "remove it, and make another backup"
 
 
 def swap_action(layout: Layout, swap: Swap, devices: Devices, *, root: str = ROOT) -> Action:
@@ -79,16 +80,16 @@ def swap_refusals(layout: Layout, swap: Swap) -> tuple[Refusal, ...]:
 
 def _lacking(layout: Layout, swap: Swap) -> Iterator[str]:
     if swap.page_bytes not in _PAGES:
-        yield f"mkswap makes no swap of pages of {swap.page_bytes} bytes; make it by hand"
+        yield f"mkswap makes no swap of pages of {swap.page_bytes} bytes; {_REMOVE}"
     elif swap.size_bytes < _LEAST_PAGES * swap.page_bytes:
-        yield f"swap of {swap.size_bytes} bytes is too small to be made; leave it out"
+        yield f"swap of {swap.size_bytes} bytes is too small to be made; {_REMOVE}"
     if len(swap.label.encode("utf-8", "surrogateescape")) > _LABEL_BYTES:
-        yield f"its label is longer than mkswap's {_LABEL_BYTES} bytes; make it by hand"
+        yield f"its label is longer than mkswap's {_LABEL_BYTES} bytes; {_REMOVE}"
     room = layout.size_of(layout.get(swap.on, Node))
     if swap.path is None and room is not None and swap.size_bytes > room:
-        yield f"it is larger than its device, which has {size_words(room)}; make it by hand"
+        yield f"it is larger than its device, which has {size_words(room)}; {_REMOVE}"
     if swap.path is not None and _place(layout, swap, ROOT) is None:
-        yield "its file lies where nothing was mounted; make it by hand"
+        yield f"its file lies where nothing was mounted; {_REMOVE}"
 
 
 def _place(layout: Layout, swap: Swap, root: str) -> str | None:
