@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from initramfs.errors import MissingDependency, ToolError
-from mindi.interrupts import HeldInterrupts
+from mindi.interrupts import held_interrupts
 
 # An ordinary user's PATH lacks the folders of some tools that need no right (depmod).
 _MORE_PATH = ":/usr/local/sbin:/usr/sbin:/sbin"
@@ -95,7 +95,7 @@ def started(
 
     Raises ToolError where it cannot be started.
     """
-    with HeldInterrupts() as interrupts:
+    with held_interrupts() as release:
         try:
             process = subprocess.Popen(
                 argv,
@@ -110,7 +110,7 @@ def started(
         is_whole = False
         with process:
             try:
-                interrupts.release()
+                release()
                 yield process
                 is_whole = True
             finally:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from archive.machine.layoutnodes import Node
+
 
 class Phase(enum.StrEnum):
     """The parts of a restore, in their order; the values are shown."""
@@ -52,6 +54,27 @@ class Action:
     commands: tuple[Command, ...]
     destroys: tuple[str, ...] = ()
     """The devices whose content is lost, by their paths."""
+
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        node: Node,
+        *,
+        phase: Phase,
+        words: str,
+        commands: tuple[Command, ...],
+        destroys: tuple[str, ...] = (),
+    ) -> Action:
+        """Return the step of a kind that is for a node: of each kind a node has one."""
+        return cls(
+            id=f"{kind}:{node.id}",
+            phase=phase,
+            node=node.id,
+            words=words,
+            commands=commands,
+            destroys=destroys,
+        )
 
 
 @dataclass(frozen=True, slots=True)

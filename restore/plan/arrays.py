@@ -41,10 +41,10 @@ def array_action(layout: Layout, array: MdArray, devices: Devices) -> Action:
     if lacks:
         words += f", {lacks} missing as it was when it was saved"
     argv = ("mdadm", "--create", path, *_options(array), *_members(array, devices))
-    return Action(
-        id=f"array:{array.id}",
+    return Action.of(
+        "array",
+        array,
         phase=Phase.STORAGE,
-        node=array.id,
         words=words,
         commands=(Command(argv=argv),),
         destroys=tuple(names),

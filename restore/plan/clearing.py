@@ -250,13 +250,8 @@ def _action(
     *,
     destroys: tuple[str, ...] = (),
 ) -> Action:
-    return Action(
-        id=f"{kind}:{node.id}",
-        phase=Phase.CLEAR,
-        node=node.id,
-        words=words,
-        commands=commands,
-        destroys=destroys,
+    return Action.of(
+        kind, node, phase=Phase.CLEAR, words=words, commands=commands, destroys=destroys
     )
 
 

@@ -65,18 +65,18 @@ def luks_actions(layout: Layout, volume: Luks, devices: Devices) -> tuple[Action
     make = ("cryptsetup", "luksFormat", "--batch-mode", *_settings(layout, volume))
     enter = ("cryptsetup", "open", "--type=luks", *_persistent(volume))
     return (
-        Action(
-            id=f"luks:{volume.id}",
+        Action.of(
+            "luks",
+            volume,
             phase=Phase.STORAGE,
-            node=volume.id,
             words=f"make the encrypted volume (LUKS {volume.version}) on {on}",
             commands=(Command(argv=(*make, "--key-file=-", "--", on), secret=volume.id),),
             destroys=(on,),
         ),
-        Action(
-            id=f"open:{volume.id}",
+        Action.of(
+            "open",
+            volume,
             phase=Phase.STORAGE,
-            node=volume.id,
             words=f"open the encrypted volume on {on} as {mapped}",
             commands=(
                 Command(

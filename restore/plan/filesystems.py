@@ -62,10 +62,10 @@ def format_action(layout: Layout, filesystem: Filesystem, devices: Devices) -> A
     paths = tuple(devices.path(name) for name in filesystem.devices)
     label = f' "{shown_text(filesystem.label)}"' if filesystem.label else ""
     size = size_words(_size(layout, filesystem))
-    return Action(
-        id=f"format:{filesystem.id}",
+    return Action.of(
+        "format",
+        filesystem,
         phase=Phase.FORMAT,
-        node=filesystem.id,
         words=f"make {filesystem.family}{label} of {size} on {_and(paths)}",
         commands=_commands(layout, filesystem, paths),
         destroys=paths,
@@ -191,10 +191,10 @@ def subvolume_action(
         path = f"{at}/{settings.default_subvolume}"
         made.append(Command(argv=("btrfs", "subvolume", "set-default", path)))
     number = "1 subvolume" if len(subvolumes) == 1 else f"{len(subvolumes)} subvolumes"
-    return Action(
-        id=f"subvolumes:{filesystem.id}",
+    return Action.of(
+        "subvolumes",
+        filesystem,
         phase=Phase.FORMAT,
-        node=filesystem.id,
         words=f"make {number} of btrfs on {devices.path(filesystem.devices[0])}",
         commands=_at_the_top(filesystem, devices, at, made),
     )
@@ -215,10 +215,10 @@ def seal_action(
         for one in reversed(sealed)
     ]
     number = "1 subvolume" if len(sealed) == 1 else f"{len(sealed)} subvolumes"
-    return Action(
-        id=f"seal:{filesystem.id}",
+    return Action.of(
+        "seal",
+        filesystem,
         phase=Phase.FINISH,
-        node=filesystem.id,
         words=f"make {number} of btrfs on {devices.path(filesystem.devices[0])} read-only",
         commands=_at_the_top(filesystem, devices, at, made),
     )

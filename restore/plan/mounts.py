@@ -109,10 +109,10 @@ def _mount(one: Mounting, devices: Devices, root: str) -> Action:
     # Of NTFS mount(8) takes ntfs-3g, where it is: not each driver of the kernel's own writes.
     argv = ("mount", "-t", family.value, "-o", ",".join(options))
     which = "" if one.subvolume is None else f"subvolume {shown_text(one.subvolume.path)} of "
-    return Action(
-        id=f"mount:{one.mount.id}",
+    return Action.of(
+        "mount",
+        one.mount,
         phase=Phase.MOUNT,
-        node=one.mount.id,
         words=f"mount {which}{paths[0]} ({family}) at {shown_text(place)}",
         commands=(
             *scanned(paths),
@@ -145,10 +145,10 @@ def place_of(point: str, root: str) -> str:
 def unmount_actions(layout: Layout, *, root: str = ROOT) -> tuple[Action, ...]:
     """Return what undoes ``mount_actions``, in reverse. Of what is not mounted it may fail."""
     return tuple(
-        Action(
-            id=f"unmount:{one.mount.id}",
+        Action.of(
+            "unmount",
+            one.mount,
             phase=Phase.FINISH,
-            node=one.mount.id,
             words=f"unmount {shown_text(place_of(one.mount.point, root))}",
             commands=(Command(argv=("umount", place_of(one.mount.point, root)), may_fail=True),),
         )

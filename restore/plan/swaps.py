@@ -35,20 +35,20 @@ def swap_action(layout: Layout, swap: Swap, devices: Devices, *, root: str = ROO
         raise LayoutInvalid(f"{swap.id[:80]} cannot be made: {refused[0].words}")
     if swap.path is None:
         device = devices.path(swap.on)
-        return Action(
-            id=f"swap:{swap.id}",
+        return Action.of(
+            "swap",
+            swap,
             phase=Phase.FORMAT,
-            node=swap.id,
             words=f"make swap of {size_words(swap.size_bytes)} on {device}",
             # Its size is in KiB.
             commands=(Command(argv=(*_mkswap(swap), device, str(swap.size_bytes // 1024))),),
             destroys=(device,),
         )
     place = _place(layout, swap, root) or ""
-    return Action(
-        id=f"swap:{swap.id}",
+    return Action.of(
+        "swap",
+        swap,
         phase=Phase.MOUNT,
-        node=swap.id,
         words=f"make swap of {size_words(swap.size_bytes)} in {shown_text(place)}",
         commands=tuple(_file(layout, swap, place)),
     )

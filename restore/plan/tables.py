@@ -58,10 +58,10 @@ def table_action(layout: Layout, table: PartitionTable, devices: Devices) -> Act
         numbers = f"1:{max(one.number for one in held)}"
         commands.append(Command(argv=("partx", "--update", "--nr", numbers, "--", path)))
     count = f"{len(held)} partition{'' if len(held) == 1 else 's'}"
-    return Action(
-        id=f"table:{table.id}",
+    return Action.of(
+        "table",
+        table,
         phase=Phase.STORAGE,
-        node=table.id,
         words=f"make the partition table of {path}: {table.kind}, {count}",
         commands=tuple(commands),
         destroys=(path,),

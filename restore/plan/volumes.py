@@ -56,10 +56,10 @@ def physical_action(
     path = devices.path(volume.on)
     file = f"{scratch}/{volume.uuid}.vg"
     text = lvmtext.physical_text(layout, volume, devices)
-    return Action(
-        id=f"physical:{volume.id}",
+    return Action.of(
+        "physical",
+        volume,
         phase=Phase.STORAGE,
-        node=volume.id,
         words=f"make {path} a physical volume of LVM, in no volume group",
         commands=(
             *written(file, text),
@@ -94,10 +94,10 @@ def group_actions(
     shown = [one.name for one in volumes if one.kind is not LvKind.HIDDEN]
     names = ", ".join(shown) if shown else "none"
     actions.append(
-        Action(
-            id=f"group:{group.id}",
+        Action.of(
+            "group",
+            group,
             phase=Phase.STORAGE,
-            node=group.id,
             words=f"make the volume group {group.name} of {size} with its volumes: {names}",
             commands=(*written(file, text), *_commands(layout, group).restored(file)),
         )
@@ -112,10 +112,10 @@ def final_actions(layout: Layout, group: VolumeGroup) -> tuple[Action, ...]:
     That they are skipped when a group is started is in the metadata from the beginning.
     """
     return tuple(
-        Action(
-            id=f"readonly:{one.id}",
+        Action.of(
+            "readonly",
+            one,
             phase=Phase.FINISH,
-            node=one.id,
             words=f"make the volume {group.name}/{one.name} read-only, as it was",
             commands=(
                 _commands(layout, group).lvm(
@@ -198,10 +198,10 @@ def _physical(
     volume = layout.get(name, PhysicalVolume)
     path = devices.path(volume.on)
     lvm = _commands(layout, group)
-    return Action(
-        id=f"physical:{volume.id}",
+    return Action.of(
+        "physical",
+        volume,
         phase=Phase.STORAGE,
-        node=volume.id,
         words=f"make {path} a physical volume of the volume group {group.name}",
         commands=(
             *written(file, text),
@@ -219,10 +219,10 @@ def _zeroed(
     noted = _notes(layout, group, volumes)
     if not noted:
         return None
-    return Action(
-        id=f"zero:{group.id}",
+    return Action.of(
+        "zero",
+        group,
         phase=Phase.STORAGE,
-        node=group.id,
         words=f"zero what volumes of {group.name} note about themselves, so that their copies, "
         f"parity and caches begin anew: {', '.join(one.name for one in noted)}",
         commands=(
@@ -247,10 +247,10 @@ def _pool(
     file = f"{scratch}/{group.name}@{pool.name}"
     name = f"{group.name}/{pool.name}"
     lvm = _commands(layout, group)
-    return Action(
-        id=f"pool:{pool.id}",
+    return Action.of(
+        "pool",
+        pool,
         phase=Phase.STORAGE,
-        node=pool.id,
         words=f"write the metadata of the thin pool {name}: its volumes, with nothing in them yet",
         commands=(
             *written(f"{file}.vg", lvmtext.pool_text(layout, pool, devices)),
@@ -265,10 +265,10 @@ def _pool(
 
 def _activated(layout: Layout, group: VolumeGroup) -> Action:
     lvm = _commands(layout, group)
-    return Action(
-        id=f"activate:{group.id}",
+    return Action.of(
+        "activate",
+        group,
         phase=Phase.STORAGE,
-        node=group.id,
         words=f"start the volume group {group.name}",
         commands=(
             lvm.started("vgchange", group.name),
