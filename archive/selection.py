@@ -81,8 +81,17 @@ def parse_file_list(data: bytes, *, cwd: bytes) -> tuple[bytes, ...]:
 
 def swap_files(swaps: bytes) -> tuple[bytes, ...]:
     """Return the swap files that the content of /proc/swaps names (partitions are no files)."""
+    return _swaps(swaps, b"file")
+
+
+def swap_devices(swaps: bytes) -> tuple[bytes, ...]:
+    """Return the devices on which the content of /proc/swaps says that swap is in use."""
+    return _swaps(swaps, b"partition")
+
+
+def _swaps(swaps: bytes, kind: bytes) -> tuple[bytes, ...]:
     rows = [line.split() for line in swaps.splitlines()[1:]]
-    return tuple(unescaped(row[0]) for row in rows if len(row) > 1 and row[1] == b"file")
+    return tuple(unescaped(row[0]) for row in rows if len(row) > 1 and row[1] == kind)
 
 
 def _words(values: Iterable[str], *, cwd: bytes) -> Iterable[tuple[bytes, bool]]:

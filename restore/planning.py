@@ -13,6 +13,7 @@ from archive.machine.layoutview import device_path
 from archive.machine.probe import probe_layout
 from archive.machine.probesystem import LiveSystem
 from archive.manifest import Manifest
+from archive.selection import swap_devices
 from restore.plan.build import Plan, make_plan
 from restore.plan.identity import recognize
 from restore.plan.mapping import in_use
@@ -53,10 +54,10 @@ def _holding(target: Layout, folder: Path) -> frozenset[str]:
 def _active_swaps(target: Layout) -> Iterator[str]:
     """Give the ids of swap areas on devices that are in use; files are on what is mounted."""
     try:
-        rows = _SWAPS.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+        devices = swap_devices(_SWAPS.read_bytes())
     except OSError:
         return  # a kernel without swap has no such file
-    used = {os.path.realpath(row.split()[0]) for row in rows if row.split()}
+    used = {os.path.realpath(os.fsdecode(device)) for device in devices}
     for swap in target.all(Swap):
         if swap.path is None:
             (device,) = target.below(swap)

@@ -184,3 +184,9 @@ def files_of(layout: Layout, node: Node) -> Iterator[Mount]:
     """Yield the mounts that show a filesystem or its subvolumes."""
     names = {node.id, *(one.id for one in layout.above(node) if isinstance(one, Subvolume))}
     yield from (mount for mount in layout.all(Mount) if mount.source in names)
+
+
+def partitions_of(layout: Layout, table: PartitionTable) -> tuple[Partition, ...]:
+    """Return the partitions of a table by number: an extended one comes before those in it."""
+    mine = (one for one in layout.all(Partition) if one.table == table.id)
+    return tuple(sorted(mine, key=lambda one: one.number))

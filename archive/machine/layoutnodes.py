@@ -66,6 +66,10 @@ class Disk(Node):
             check.plain("a disk's name", text, most=256)
 
 
+_GPT_ENTRIES = 128
+_GPT_ENTRY_BYTES = 128
+
+
 class TableKind(enum.StrEnum):
     """A partition table's format."""
 
@@ -88,6 +92,16 @@ class PartitionTable(Node):
     last_sector: int | None = None
     entries: int | None = None
     """Of a GPT: how many partitions it has room for."""
+
+    @property
+    def room(self) -> int:
+        """How many partitions a GPT has room for, where it does not tell as many as most."""
+        return self.entries or _GPT_ENTRIES
+
+    @property
+    def entry_sectors(self) -> int:
+        """The sectors that each of a GPT's two copies of its entries takes."""
+        return -(-self.room * _GPT_ENTRY_BYTES // self.sector_bytes)
 
     @property
     def below(self) -> tuple[str, ...]:

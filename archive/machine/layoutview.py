@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import singledispatch
 
-from archive.machine.layout import AnyNode, Layout, files_of
+from archive.machine.layout import AnyNode, Layout, files_of, partitions_of
 from archive.machine.layoutfiles import BtrfsSettings, Filesystem, Mount, Subvolume, Swap
 from archive.machine.layoutlvm import LogicalVolume, LvKind, PhysicalVolume, VolumeGroup
 from archive.machine.layoutnodes import (
@@ -99,8 +99,7 @@ def _children(node: AnyNode, layout: Layout) -> Iterator[AnyNode]:
             case Mount():
                 continue
             case PartitionTable():
-                partitions = [one for one in layout.all(Partition) if one.table == child.id]
-                yield from sorted(partitions, key=lambda one: one.start)
+                yield from sorted(partitions_of(layout, child), key=lambda one: one.start)
             case LogicalVolume(kind=kind):
                 if kind is not LvKind.HIDDEN and isinstance(node, VolumeGroup):
                     yield child

@@ -10,7 +10,7 @@ from archive.errors import ArchiveError, CannotRead, LayoutInvalid
 from archive.machine import layoutgraph, probelvm, probemd, probemounts
 from archive.machine.layout import Layout
 from archive.machine.layoutlvm import LogicalVolume, LvKind, PhysicalVolume
-from archive.machine.layoutnodes import Disk, MdArray, Opaque, Partition
+from archive.machine.layoutnodes import Disk, MdArray, Opaque
 from archive.machine.probecontent import (
     MEMBERS,
     Gathering,
@@ -275,9 +275,3 @@ def _note_volume(found: Gathering, volume: LogicalVolume) -> None:
         found.refuse(volume.id, "a snapshot is not restored, only what it was made of")
     elif volume.kind is LvKind.OTHER:
         found.refuse(volume.id, f"a volume of type {volume.segments[0].type} cannot be made anew")
-
-
-def partitions_of(layout: Layout, table: str) -> tuple[Partition, ...]:
-    """Return the partitions of a table by number."""
-    mine = (one for one in layout.all(Partition) if one.table == table)
-    return tuple(sorted(mine, key=lambda one: one.number))

@@ -16,7 +16,6 @@ from archive.machine.layoutnodes import Disk, Opaque, Partition, PartitionTable,
 from archive.machine.layoutview import device_path, size_words
 from restore.plan.identity import Recognition, natural, recognize, twins
 
-_GPT_ENTRY = 128
 _OUTSIDE = frozenset({"usb", "sbp", "mmc", "iscsi", "fc", "fcoe"})
 """Transports of disks that may belong to others than this machine, as lsblk calls them."""
 _EMPTIES = "wipefs --all empties it"
@@ -117,8 +116,7 @@ def _least(saved: Layout) -> dict[str, int]:
             end = ends.get(table.id, 1)
             if table.kind is TableKind.GPT:
                 # Its own end is part of a GPT; its copy lies behind: the entries, the header.
-                entries = -(-(table.entries or 128) * _GPT_ENTRY // table.sector_bytes)
-                end = max(end, (table.last_sector or 0) + 1) + entries + 1
+                end = max(end, (table.last_sector or 0) + 1) + table.entry_sectors + 1
             least[table.on] = min(least[table.on], end * table.sector_bytes)
     return least
 

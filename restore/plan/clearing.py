@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from archive.machine.layout import AnyNode, Layout
+from archive.machine.layout import AnyNode, Layout, partitions_of
 from archive.machine.layoutfiles import Family, Filesystem, Mount, Swap
 from archive.machine.layoutlvm import LogicalVolume, LvKind, PhysicalVolume, VolumeGroup
 from archive.machine.layoutnodes import (
@@ -27,6 +27,7 @@ from archive.machine.layoutnodes import (
 )
 from archive.machine.layoutview import device_path, size_words
 from restore.plan.actions import Action, Command, Phase, Refusal
+from restore.words import count_words
 
 _ZEROED_BYTES = 1 << 20
 _SECTOR = 512
@@ -88,8 +89,8 @@ def _only_on(target: Layout, disks: Sequence[Disk]) -> set[str]:
 
 
 def _partitions(target: Layout, disk: Disk) -> list[Partition]:
-    tables = {one.id for one in target.all(PartitionTable) if one.on == disk.id}
-    return [one for one in target.all(Partition) if one.table in tables]
+    tables = [one for one in target.above(disk) if isinstance(one, PartitionTable)]
+    return [partition for table in tables for partition in partitions_of(target, table)]
 
 
 def _is_device(node: Opaque, target: Layout) -> bool:
@@ -115,7 +116,7 @@ def _release(target: Layout, node: AnyNode) -> Action | None:
             # By its UUID: another of that name may be there, on disks that are kept.
             select = ("--select", f"vg_uuid={node.uuid}")
             commands = (_tried("lvm", "vgchange", "--activate", "n", *select),)
-            words = f"deactivate the volume group {node.name} ({_count(len(shown), 'volume')})"
+            words = f"deactivate the volume group {node.name} ({count_words(len(shown), 'volume')})"
             return _action("deactivate", node, words, commands)
         case Luks(mapper=str(mapper)):
             on = device_path(target.get(node.on, Node))
@@ -194,8 +195,8 @@ def _held(target: Layout, node: Node) -> str:
 def _content(target: Layout, node: AnyNode) -> str:
     match node:
         case PartitionTable():
-            count = sum(one.table == node.id for one in target.all(Partition))
-            return f"a {node.kind} partition table with {_count(count, 'partition')}"
+            count = len(partitions_of(target, node))
+            return f"a {node.kind} partition table with {count_words(count, 'partition')}"
         case MdArray():
             return f"a part of the array {device_path(node)} ({node.level})"
         case PhysicalVolume():
@@ -253,10 +254,6 @@ def _action(
     return Action.of(
         kind, node, phase=Phase.CLEAR, words=words, commands=commands, destroys=destroys
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _label(label: str) -> str:

@@ -41,8 +41,12 @@ class Devices:
                 raise LayoutInvalid(f"{name[:80]} is no device")
 
     def _partition(self, on: str, number: int) -> str:
-        """As the kernel does it: a letter between two numbers."""
         above = self.path(on)
         if above.startswith("/dev/mapper/") or isinstance(self.layout.get(on, Node), LogicalVolume):
             raise LayoutInvalid(f"{on[:80]} has partitions, for which the kernel makes no devices")
-        return f"{above}{'p' if above[-1].isdigit() else ''}{number}"
+        return partition_name(above, number)
+
+
+def partition_name(disk: str, number: int) -> str:
+    """Return what a partition is called after its disk: the kernel has a letter between numbers."""
+    return f"{disk}{'p' if disk[-1].isdigit() else ''}{number}"

@@ -34,7 +34,7 @@ from archive.machine.layoutview import size_words
 from restore.plan import mkfsbtrfs, mkfsdos, mkfsext, mkfsflash, mkfsxfs
 from restore.plan.actions import Action, Command, Phase, Refusal
 from restore.plan.devices import Devices
-from restore.words import shown_text
+from restore.words import count_words, shown_text
 
 _UUID_OF = {
     Family.VFAT: re.compile(r"[0-9A-F]{4}-[0-9A-F]{4}"),
@@ -190,7 +190,7 @@ def subvolume_action(
     if isinstance(settings, BtrfsSettings) and settings.default_subvolume is not None:
         path = f"{at}/{settings.default_subvolume}"
         made.append(Command(argv=("btrfs", "subvolume", "set-default", path)))
-    number = "1 subvolume" if len(subvolumes) == 1 else f"{len(subvolumes)} subvolumes"
+    number = count_words(len(subvolumes), "subvolume")
     return Action.of(
         "subvolumes",
         filesystem,
@@ -214,7 +214,7 @@ def seal_action(
         Command(argv=("btrfs", "property", "set", "-t", "subvol", f"{at}/{one.path}", "ro", "true"))
         for one in reversed(sealed)
     ]
-    number = "1 subvolume" if len(sealed) == 1 else f"{len(sealed)} subvolumes"
+    number = count_words(len(sealed), "subvolume")
     return Action.of(
         "seal",
         filesystem,

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from archive.machine.layout import Layout
-from archive.machine.layoutnodes import Disk, Partition, PartitionTable
+from archive.machine.layout import Layout, partitions_of
+from archive.machine.layoutnodes import Disk, PartitionTable
 from archive.machine.layoutview import trees
+from restore.plan.devices import partition_name
 
 
 def moved(layout: Layout, disks: Mapping[str, Disk]) -> Layout:
@@ -43,10 +44,8 @@ def _ids(layout: Layout, disk: Disk, name: str) -> dict[str, str]:
     for table in layout.above(disk):
         if isinstance(table, PartitionTable):
             found[table.id] = f"table:{name}"
-            letter = "p" if name[-1].isdigit() else ""
-            for partition in layout.above(table):
-                if isinstance(partition, Partition):
-                    found[partition.id] = f"part:{name}{letter}{partition.number}"
+            for partition in partitions_of(layout, table):
+                found[partition.id] = f"part:{partition_name(name, partition.number)}"
     return found
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import string
 from collections.abc import Iterator
 
-from archive.machine.layout import Layout
+from archive.machine.layout import Layout, partitions_of
 from archive.machine.layoutnodes import (
     Disk,
     MdArray,
@@ -25,12 +25,11 @@ from archive.machine.layoutnodes import (
 from archive.machine.layoutview import device_path, size_words
 from restore.plan.actions import Action, Command, Phase, Refusal
 from restore.plan.devices import Devices
+from restore.words import count_words
 
 _PLAIN = frozenset(string.ascii_letters + string.digits)
-_ENTRY_BYTES = 128
 _NAME_UNITS = 36
 """Of UTF-16, in a GPT's entry."""
-_DEFAULT_ENTRIES = 128
 _ATTRIBUTES = ("RequiredPartition", "NoBlockIOProtocol", "LegacyBIOSBootable")
 _FREE_ATTRIBUTES = range(48, 64)
 _EXTENDED = frozenset({"5", "05", "f", "0f", "85"})
@@ -41,7 +40,7 @@ _MIB = 1 << 20
 def table_action(layout: Layout, table: PartitionTable, devices: Devices) -> Action:
     """Return the step that makes a table and lets the kernel know its partitions."""
     path = devices.path(table.on)
-    held = _partitions(layout, table)
+    held = partitions_of(layout, table)
     shown = _has_devices(layout, table)
     # What sfdisk finds at a partition's place would be found there again: it wipes without asking.
     # Its look at whether the disk is in use stays on: nothing that is mounted is overwritten.
@@ -57,7 +56,7 @@ def table_action(layout: Layout, table: PartitionTable, devices: Devices) -> Act
         # Without a range it stops at as many numbers as there are partitions, gaps or not.
         numbers = f"1:{max(one.number for one in held)}"
         commands.append(Command(argv=("partx", "--update", "--nr", numbers, "--", path)))
-    count = f"{len(held)} partition{'' if len(held) == 1 else 's'}"
+    count = count_words(len(held), "partition")
     return Action.of(
         "table",
         table,
@@ -82,19 +81,10 @@ def table_script(layout: Layout, table: PartitionTable) -> str:
     if table.kind is TableKind.GPT:
         lines.append(f"first-lba: {table.first_sector}")
         lines.append(f"last-lba: {_last_sector(layout, table)}")
-        lines.append(f"table-length: {_entries(table)}")
+        lines.append(f"table-length: {table.room}")
     lines.append("")
-    lines += [_line(one) for one in _in_order(_partitions(layout, table))]
+    lines += [_line(one) for one in partitions_of(layout, table)]
     return "\n".join(lines) + "\n"
-
-
-def _partitions(layout: Layout, table: PartitionTable) -> tuple[Partition, ...]:
-    return tuple(one for one in layout.all(Partition) if one.table == table.id)
-
-
-def _in_order(partitions: tuple[Partition, ...]) -> list[Partition]:
-    """Return partitions by number: the extended one comes before those in it."""
-    return sorted(partitions, key=lambda one: one.number)
 
 
 def _line(partition: Partition) -> str:
@@ -130,20 +120,12 @@ def attribute_words(attributes: int) -> str:
     return " ".join(words)
 
 
-def _entries(table: PartitionTable) -> int:
-    return table.entries or _DEFAULT_ENTRIES
-
-
-def _entry_sectors(table: PartitionTable) -> int:
-    return -(-_entries(table) * _ENTRY_BYTES // table.sector_bytes)
-
-
 def _last_sector(layout: Layout, table: PartitionTable) -> int | None:
     """Return the last sector for partitions, which leaves room for the second table behind it."""
     size_bytes = layout.size_of(layout.get(table.on, Node))
     if table.last_sector is None or size_bytes is None:
         return table.last_sector
-    return min(table.last_sector, size_bytes // table.sector_bytes - _entry_sectors(table) - 2)
+    return min(table.last_sector, size_bytes // table.sector_bytes - table.entry_sectors - 2)
 
 
 def _has_devices(layout: Layout, table: PartitionTable) -> bool:
@@ -153,7 +135,7 @@ def _has_devices(layout: Layout, table: PartitionTable) -> bool:
 
 def _faults(layout: Layout, table: PartitionTable) -> Iterator[str]:
     on = layout.get(table.on, Node)
-    held = _partitions(layout, table)
+    held = partitions_of(layout, table)
     if not _has_devices(layout, table):
         # The disk of a virtual machine on a volume has a table too; it is made, and no more.
         used = [one for one in held if layout.above(one)]
@@ -180,13 +162,13 @@ def _gpt_faults(
 ) -> Iterator[str]:
     path = device_path(layout.get(table.on, Node))
     last = _last_sector(layout, table)
-    if table.first_sector is not None and table.first_sector < 2 + _entry_sectors(table):
+    if table.first_sector is not None and table.first_sector < 2 + table.entry_sectors:
         yield (
-            f"the GPT of {path} has {_entries(table)} entries, which do not fit in front of its "
+            f"the GPT of {path} has {table.room} entries, which do not fit in front of its "
             f"first sector for partitions ({table.first_sector})"
         )
     for one in held:
-        if one.number > _entries(table) or (last is not None and one.end > last + 1):
+        if one.number > table.room or (last is not None and one.end > last + 1):
             yield f"the GPT of {path} has no room for its partition {one.number}"
         if one.name is not None and not _is_writable(one.name):
             yield (
@@ -205,7 +187,7 @@ def _dos_faults(
     layout: Layout, table: PartitionTable, held: tuple[Partition, ...]
 ) -> Iterator[str]:
     path = device_path(layout.get(table.on, Node))
-    logical = [one for one in _in_order(held) if one.kind is PartitionKind.LOGICAL]
+    logical = [one for one in held if one.kind is PartitionKind.LOGICAL]
     if [one.number for one in logical] != list(range(5, 5 + len(logical))):
         yield f"the logical partitions of {path} are not counted from 5 on without a gap"
     for one in logical:
@@ -228,7 +210,7 @@ def _unplaceable(table: PartitionTable, held: tuple[Partition, ...]) -> Iterator
     distance = max(_MIB // table.sector_bytes, 1)
     records: list[tuple[int, Partition]] = []
     outer = 0
-    for one in _in_order(held):
+    for one in held:
         if one.start < (outer if one.kind is PartitionKind.LOGICAL else 0) + distance:
             distance = 1
         if one.kind is PartitionKind.EXTENDED:
